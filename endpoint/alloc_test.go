@@ -1,0 +1,60 @@
+package endpoint_test
+
+import (
+	"context"
+	"testing"
+
+	"postbus.example/endpoint"
+	"postbus.example/internal/assert"
+)
+
+var fixed = &addResponse{Sum: 3}
+
+// trivial is a transport that costs nothing itself.
+var trivial = transportFunc(func(context.Context, *endpoint.Call) (any, error) { return fixed, nil })
+
+func sixNoops() []endpoint.Option {
+	return []endpoint.Option{endpoint.With(noop, noop, noop, noop, noop, noop)}
+}
+
+func allocs(t *testing.T, f func()) float64 {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("the race detector allocates: allocations are counted without it")
+	}
+	return testing.AllocsPerRun(1000, f)
+}
+
+func TestCallerAllocs(t *testing.T) {
+	ctx := t.Context()
+	sum := caller(trivial)
+	assert.Equal(t, allocs(t, func() { _, _ = sum(ctx, request) }), 1, "the Call alone")
+	bounded := caller(trivial, endpoint.Timeout(1e12))
+	assert.Equal(t, allocs(t, func() { _, _ = bounded(ctx, request) }), 1, "a deadline costs nothing")
+}
+
+func TestMiddlewareAllocs(t *testing.T) {
+	ctx := t.Context()
+	bare, wrapped := caller(trivial), caller(trivial, sixNoops()...)
+	assert.Equal(t, allocs(t, func() { _, _ = wrapped(ctx, request) }), allocs(t, func() { _, _ = bare(ctx, request) }))
+}
+
+func BenchmarkMiddleware(b *testing.B) {
+	for name, opts := range map[string][]endpoint.Option{"0": nil, "6": sixNoops()} {
+		b.Run(name, func(b *testing.B) {
+			sum := caller(trivial, opts...)
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = sum(b.Context(), request)
+			}
+		})
+	}
+}
+
+func BenchmarkMux(b *testing.B) {
+	sum := caller(serve(b, endpoint.New(add)))
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = sum(b.Context(), request)
+	}
+}

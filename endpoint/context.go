@@ -1,0 +1,172 @@
+package endpoint
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// callContext is the context of one call. It lives inside the Call and makes the real context, with its channel and
+// timer, only when somebody asks for Done: most handlers and all unary callers get by with the deadline alone, so a call
+// costs no allocation for its context.
+type callContext struct {
+	parent   context.Context
+	deadline time.Time // zero: none
+	cause    error     // of the deadline, for context.Cause; nil: none of its own
+	call     *Call     // what FromContext finds; nil on the client's side
+	derived  bool      // made by WithDeadline
+	live     atomic.Pointer[liveContext]
+	mu       sync.Mutex
+	ended    atomic.Bool
+}
+
+type liveContext struct {
+	context.Context
+	cancel context.CancelCauseFunc
+	stop   context.CancelFunc // releases the timer
+}
+
+var _ context.Context = (*callContext)(nil)
+
+func (x *callContext) Deadline() (time.Time, bool) { return x.deadline, !x.deadline.IsZero() }
+
+func (x *callContext) Done() <-chan struct{} { return x.materialize().Done() }
+
+func (x *callContext) Err() error {
+	if l := x.live.Load(); l != nil {
+		return l.Err()
+	}
+	if x.ended.Load() || x.parent.Err() != nil || !x.deadline.IsZero() && !time.Now().Before(x.deadline) {
+		return x.materialize().Err()
+	}
+	return nil
+}
+
+func (x *callContext) Value(key any) any {
+	if key == any(callKey{}) && x.call != nil {
+		return x.call
+	}
+	if l := x.live.Load(); l != nil {
+		return l.Value(key) // so that context.Cause finds the cause
+	}
+	return x.parent.Value(key)
+}
+
+func (x *callContext) materialize() *liveContext {
+	if l := x.live.Load(); l != nil {
+		return l
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if l := x.live.Load(); l != nil {
+		return l
+	}
+	ctx, cancel := context.WithCancelCause(x.parent)
+	l := &liveContext{Context: ctx, cancel: cancel, stop: func() {}}
+	if !x.deadline.IsZero() {
+		l.Context, l.stop = context.WithDeadlineCause(ctx, x.deadline, x.cause)
+	}
+	if x.ended.Load() {
+		cancel(context.Canceled)
+	}
+	x.live.Store(l)
+	return l
+}
+
+// String keeps %v away from the fields, which other goroutines change.
+func (x *callContext) String() string { return "the context of a call" }
+
+// cancel ends the context early; the cause is what context.Cause returns.
+func (x *callContext) cancel(cause error) { x.materialize().cancel(cause) }
+
+// end releases the context when the call is over.
+func (x *callContext) end() {
+	x.mu.Lock()
+	x.ended.Store(true)
+	l := x.live.Load()
+	x.mu.Unlock()
+	if l != nil {
+		l.cancel(context.Canceled)
+		l.stop()
+	}
+}
+
+// Begin makes the call's own context below parent: it ends at the deadline (zero: parent's), when parent ends, by Cancel
+// and by End. Handlers find the call in it. It is for transports, once for each Call.
+func (c *Call) Begin(parent context.Context, deadline time.Time) context.Context {
+	if d, ok := parent.Deadline(); ok && (deadline.IsZero() || d.Before(deadline)) {
+		deadline = d
+	}
+	c.ctx.parent, c.ctx.deadline = parent, deadline
+	if c.Side == ServerSide {
+		c.ctx.call = c
+	}
+	return &c.ctx
+}
+
+// Cancel ends the context of Begin with a cause; that of the first attempt is the one that all share. It is for transports.
+func (c *Call) Cancel(cause error) {
+	if x := &c.root.ctx; x.parent != nil {
+		x.cancel(cause)
+	}
+}
+
+// Wait splits what ends ctx into its deadline and a channel for everything else, so that a transport waits with a timer
+// of its own instead of paying for one in the context. The channel may be nil; the deadline is zero if there is none.
+//
+// A caller's own context is ended by nobody else while its handler runs, so its parent's channel is enough; the parent may
+// be a handler's context, which its transport cancels: that one must be asked for its own.
+func Wait(ctx context.Context) (time.Time, <-chan struct{}) {
+	if x, ok := ctx.(*callContext); ok && x.call == nil && x.live.Load() == nil {
+		switch {
+		case !x.derived:
+			return x.deadline, x.parent.Done()
+		case !x.ended.Load(): // a middleware's bound below the caller's own context
+			_, done := Wait(x.parent)
+			return x.deadline, done
+		}
+	}
+	d, _ := ctx.Deadline()
+	return d, ctx.Done()
+}
+
+type (
+	callKey     struct{}
+	headerKey   struct{}
+	instanceKey struct{}
+)
+
+// FromContext gives a handler its call: headers, subject, attempt, instance. It is nil outside of handlers.
+func FromContext(ctx context.Context) *Call {
+	c, _ := ctx.Value(callKey{}).(*Call)
+	return c
+}
+
+// WithHeader adds request metadata to the calls made with the context: names and values in turn; a name without a value
+// gets an empty one. Faults, reserved names among them, are reported by the call (invalid_argument, NotSent).
+func WithHeader(ctx context.Context, kv ...string) context.Context {
+	old, _ := ctx.Value(headerKey{}).([]field)
+	fields := slices.Clone(old)
+	for i := 0; i < len(kv); i += 2 {
+		f := field{name: kv[i]}
+		if i+1 < len(kv) {
+			f.value = kv[i+1]
+		}
+		fields = append(fields, f)
+	}
+	return context.WithValue(ctx, headerKey{}, fields)
+}
+
+// WithInstance directs the calls made with the context to one instance, by its id, instead of any member of the queue
+// group. An empty id takes the direction back.
+func WithInstance(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, instanceKey{}, id)
+}
+
+// InstanceFrom returns the id that WithInstance set, "" if none. It is for transports.
+func InstanceFrom(ctx context.Context) string {
+	id, _ := ctx.Value(instanceKey{}).(string)
+	return id
+}

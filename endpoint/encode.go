@@ -1,0 +1,97 @@
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"postbus.example/codec"
+)
+
+// maxPooled is the largest buffer that is kept for reuse; one huge message must not stay in memory for good.
+const maxPooled = 64 << 10
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+
+func putBuffer(b *[]byte) {
+	if cap(*b) <= maxPooled {
+		*b = (*b)[:0]
+		buffers.Put(b)
+	}
+}
+
+// encode turns a message into bytes, in pooled memory where the codec writes: buf is nil for what needs no copy.
+// A codec's panic is an error, with a [*PanicError] in its chain.
+func encode(c codec.Codec, m any) (body []byte, mediaType string, buf *[]byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			body, mediaType, buf, err = nil, "", nil, newPanicError(p) // the buffer is left to the collector
+		}
+	}()
+	if p, ok := m.(*codec.Payload); ok {
+		if p.MediaType == "" && c != nil {
+			return p.Data, c.Name(), nil, nil
+		}
+		return p.Data, p.MediaType, nil, nil
+	}
+	if c == nil {
+		return nil, "", nil, fmt.Errorf("no codec for %T", m)
+	}
+	if p, ok := m.(*[]byte); ok && c == codec.Raw {
+		return *p, c.Name(), nil, nil
+	}
+	buf = buffers.Get().(*[]byte)
+	body, err = c.Append((*buf)[:0], m)
+	if err != nil {
+		putBuffer(buf)
+		return nil, "", nil, err
+	}
+	*buf = body
+	return body, c.Name(), buf, nil
+}
+
+// decode is the reverse of encode.
+func decode(c codec.Codec, mediaType string, body []byte, m any) (err error) {
+	if p, ok := m.(*codec.Payload); ok {
+		p.MediaType, p.Data = mediaType, body
+		return nil
+	}
+	if c == nil {
+		return fmt.Errorf("no codec for %.80q", mediaType)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = newPanicError(p)
+		}
+	}()
+	return c.Decode(body, m)
+}
+
+// panicOr returns the reason of what failed: panic, or the given one.
+func panicOr(err error, reason string) string {
+	if _, ok := errors.AsType[*PanicError](err); ok {
+		return ReasonPanic
+	}
+	return reason
+}
+
+// encodeFault is the error of a message that can't be encoded; a panic is internal, whoever's.
+func encodeFault(code Code, err error, msg string) *Error {
+	reason := panicOr(err, ReasonEncode)
+	if reason == ReasonPanic {
+		code = Internal
+	}
+	return code.Wrap(err, msg).WithReason(reason)
+}
+
+// decodeFault is what a peer is told of a request that can't be decoded: the codec's words if they are meant for it.
+func decodeFault(err error, mediaType string) *Error {
+	if p, ok := errors.AsType[*PanicError](err); ok {
+		return &Error{Code: Internal, reason: ReasonPanic, cause: p}
+	}
+	msg := fmt.Sprintf("malformed request of type %.80q", mediaType)
+	if d, ok := errors.AsType[*codec.DecodeError](err); ok {
+		msg = "malformed request: " + d.Error()
+	}
+	return InvalidArgument.Wrap(err, msg).WithReason(ReasonDecode)
+}

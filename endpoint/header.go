@@ -1,0 +1,117 @@
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+)
+
+// Header is the metadata of a call: an ordered list of names and values, several values to a name. Names are read in any
+// case and keep the spelling they were written with. The zero value is empty and ready. A Header is not safe for
+// concurrent writes; an independent copy is made by Clone, not by assignment.
+type Header struct{ fields []field }
+
+type field struct{ name, value string }
+
+// Get returns the first value of name, "" if there is none.
+func (h *Header) Get(name string) string {
+	for i := range h.fields {
+		if strings.EqualFold(h.fields[i].name, name) {
+			return h.fields[i].value
+		}
+	}
+	return ""
+}
+
+// Values returns all values of name in order, as a new slice; nil if there are none.
+func (h *Header) Values(name string) []string {
+	var vs []string
+	for i := range h.fields {
+		if strings.EqualFold(h.fields[i].name, name) {
+			vs = append(vs, h.fields[i].value)
+		}
+	}
+	return vs
+}
+
+// Set replaces all values of name by one.
+func (h *Header) Set(name, value string) {
+	h.Del(name)
+	h.Add(name, value)
+}
+
+// Add appends a value.
+func (h *Header) Add(name, value string) { h.fields = append(h.fields, field{name, value}) }
+
+// Del removes all values of name.
+func (h *Header) Del(name string) {
+	h.fields = slices.DeleteFunc(h.fields, func(f field) bool { return strings.EqualFold(f.name, name) })
+}
+
+// Len returns the number of values.
+func (h *Header) Len() int { return len(h.fields) }
+
+// All ranges over names and values in order.
+func (h *Header) All() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, f := range h.fields {
+			if !yield(f.name, f.value) {
+				return
+			}
+		}
+	}
+}
+
+// Clone returns an independent copy.
+func (h *Header) Clone() Header { return Header{slices.Clone(h.fields)} }
+
+// MaxHeaderBytes is what the headers of one message may weigh in all: names, values and four bytes a line.
+const MaxHeaderBytes = 8 << 10
+
+// reservedHeaders belong to the protocol or the broker; applications must not write them. See Principles 3 in
+// docs/protocol.md.
+var reservedHeaders = []string{"status", "description", "content-type", "content-encoding", "accept"}
+
+// ReservedHeader reports whether a name belongs to the protocol or the broker: applications can't send it and bridges
+// must not pass it on.
+func ReservedHeader(name string) bool {
+	if len(name) >= 4 && strings.EqualFold(name[:4], "rpc-") || len(name) >= 5 && strings.EqualFold(name[:5], "nats-") {
+		return true
+	}
+	return slices.ContainsFunc(reservedHeaders, func(r string) bool { return strings.EqualFold(r, name) })
+}
+
+// Validate checks that the header may be sent: legal names that are not reserved, values without CR, LF or NUL, and at
+// most [MaxHeaderBytes] in all. It joins all faults.
+func (h *Header) Validate() error {
+	var errs []error
+	size := 0
+	for _, f := range h.fields {
+		size += len(f.name) + len(f.value) + 4
+		switch {
+		case !headerToken(f.name):
+			errs = append(errs, fmt.Errorf("header name %.80q is not a token", f.name))
+		case ReservedHeader(f.name):
+			errs = append(errs, fmt.Errorf("header %.80q is reserved", f.name))
+		case strings.ContainsAny(f.value, "\r\n\x00"):
+			errs = append(errs, fmt.Errorf("header %.80q: its value has CR, LF or NUL", f.name))
+		}
+	}
+	if size > MaxHeaderBytes {
+		errs = append(errs, fmt.Errorf("headers of %d bytes, at most %d are sent", size, MaxHeaderBytes))
+	}
+	return errors.Join(errs...)
+}
+
+// headerToken follows the token of RFC 9110, 5.6.2, which NATS (ADR-4) accepts too.
+func headerToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,42 @@
+package endpoint
+
+import "context"
+
+// Handler runs one call: it is all that middleware and transports see. A unary call returns its reply message (a
+// pointer); a call that streams out passes its items to [Call.Send] and returns nil.
+type Handler func(ctx context.Context, call *Call) (reply any, err error)
+
+// Middleware decorates a Handler, unary or streaming, on either side. It surrounds the whole call, decoding and
+// encoding included; it must not use the call after its next returned, and replaces a reply rather than change it.
+type Middleware func(next Handler) Handler
+
+// Chain composes middleware; the first is the outermost. Nil ones are left out; without any the handler stays as it is.
+func Chain(mws ...Middleware) Middleware {
+	return func(h Handler) Handler {
+		for i := len(mws) - 1; i >= 0; i-- {
+			if mws[i] != nil {
+				h = mws[i](h)
+			}
+		}
+		return h
+	}
+}
+
+// OnServer lets middleware act on handlers only.
+func OnServer(mws ...Middleware) Middleware { return onSide(ServerSide, mws) }
+
+// OnClient lets middleware act on callers only.
+func OnClient(mws ...Middleware) Middleware { return onSide(ClientSide, mws) }
+
+func onSide(side Side, mws []Middleware) Middleware {
+	chain := Chain(mws...)
+	return func(next Handler) Handler {
+		wrapped := chain(next)
+		return func(ctx context.Context, c *Call) (any, error) {
+			if c.Side == side {
+				return wrapped(ctx, c)
+			}
+			return next(ctx, c)
+		}
+	}
+}
