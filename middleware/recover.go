@@ -1,0 +1,31 @@
+package middleware
+
+import (
+	"context"
+
+	"postbus.example/endpoint"
+)
+
+// Recover turns a panic of what it surrounds into an error: internal, reason panic, without a word for the peer; the value
+// and the stack are in its cause, an [*endpoint.PanicError]. It acts on both sides and on all kinds. The functions
+// of endpoints and the transports catch panics of their own; Recover is for those of other middleware, and belongs
+// outermost so that none escapes it.
+//
+// The body of a loop over a stream is the consumer's: its panic is none of Recover's business and goes on to the consumer.
+// runtime.Goexit goes on, too.
+func Recover() endpoint.Middleware {
+	return func(next endpoint.Handler) endpoint.Handler {
+		return func(ctx context.Context, c *endpoint.Call) (reply any, err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					e := endpoint.Recovered(p)
+					if c.Side == endpoint.ServerSide {
+						e = e.WithOutcome(c.Verdict(e).Outcome()) // the call knows whether the function was entered
+					}
+					reply, err = nil, e
+				}
+			}()
+			return next(ctx, c)
+		}
+	}
+}
