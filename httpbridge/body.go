@@ -1,0 +1,182 @@
+package httpbridge
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"postbus.example/codec"
+	"postbus.example/endpoint"
+)
+
+// grant is how much is set aside for a body on its sender's word alone.
+const grant = 64 << 10
+
+// read takes the whole body in, decompressed. Reading to the end is what lets net/http notice that a client left
+// (https://go.dev/issue/23262).
+func (x *exchange) read(until time.Time) ([]byte, error) {
+	gzipped, err := encoding(x.w, x.r)
+	if err != nil {
+		return nil, err
+	}
+	if x.r.ContentLength > int64(x.limits.Body) {
+		return nil, x.tooLarge()
+	}
+	_ = x.control().SetReadDeadline(until) // not every ResponseWriter can; its server has a deadline of its own then
+	var buf bytes.Buffer
+	buf.Grow(int(min(max(x.r.ContentLength, 0), grant)) + bytes.MinRead)
+	if _, err := buf.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, int64(x.limits.Body))); err != nil {
+		return nil, x.readFault(err)
+	}
+	_ = x.control().SetReadDeadline(time.Time{})
+	if !gzipped || buf.Len() == 0 { // an empty message isn't compressed, says Connect
+		return buf.Bytes(), nil
+	}
+	return x.inflate(buf.Bytes())
+}
+
+func (x *exchange) control() *http.ResponseController { return http.NewResponseController(x.w) }
+
+// writeWithin bounds what is written from here on. net/http takes the bound off with the request's end.
+func (x *exchange) writeWithin() {
+	_ = x.control().SetWriteDeadline(time.Now().Add(x.timeouts.Write)) // as in read
+}
+
+func (x *exchange) readFault(err error) error {
+	x.w.Header().Set("Connection", "close") // the rest of the body is in the way
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return x.tooLarge()
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refuse(http.StatusRequestTimeout, endpoint.DeadlineExceeded.New("the body did not arrive in time"))
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return endpoint.Canceled.Wrap(err, "the client left").WithOutcome(endpoint.NotSent)
+	}
+	return endpoint.InvalidArgument.Wrap(err, "the body can't be read").WithOutcome(endpoint.NotSent)
+}
+
+func (x *exchange) tooLarge() error {
+	x.w.Header().Set("Connection", "close")
+	return endpoint.ResourceExhausted.Errorf("the body has more than %d bytes", x.limits.Body).
+		WithReason(endpoint.ReasonRequestTooLarge).WithOutcome(endpoint.NotSent)
+}
+
+// encoding reads Content-Encoding.
+func encoding(w http.ResponseWriter, r *http.Request) (gzipped bool, err error) {
+	values := r.Header["Content-Encoding"]
+	if len(values) == 0 {
+		return false, nil
+	}
+	switch name := strings.ToLower(strings.TrimSpace(strings.Join(values, ","))); name {
+	case "", "identity":
+		return false, nil
+	case "gzip":
+		return true, nil
+	default:
+		w.Header().Set("Accept-Encoding", "gzip")
+		return false, endpoint.Unimplemented.Errorf("unknown content encoding %.40q: supported are gzip and identity", name).
+			WithOutcome(endpoint.NotSent)
+	}
+}
+
+var (
+	readers sync.Pool // of *gzip.Reader
+	writers = sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed); return w }}
+)
+
+// inflate takes gzip off, and stops when it gets more than the limit.
+func (x *exchange) inflate(data []byte) ([]byte, error) {
+	z, _ := readers.Get().(*gzip.Reader)
+	if z == nil {
+		z = new(gzip.Reader)
+	}
+	defer readers.Put(z)
+	var buf bytes.Buffer
+	err := z.Reset(bytes.NewReader(data))
+	if err == nil {
+		_, err = buf.ReadFrom(io.LimitReader(z, int64(x.limits.Body)+1))
+	}
+	switch {
+	case err != nil:
+		return nil, endpoint.InvalidArgument.Wrap(err, "the body is not valid gzip").WithOutcome(endpoint.NotSent)
+	case buf.Len() > x.limits.Body:
+		return nil, x.tooLarge()
+	}
+	return buf.Bytes(), nil
+}
+
+// write sends a reply, compressed where the client takes it and it pays.
+func (x *exchange) write(reply *codec.Payload) {
+	h := x.w.Header()
+	h.Set("Content-Type", reply.MediaType)
+	data := reply.Data
+	if compressible(reply.MediaType) {
+		h.Add("Vary", "Accept-Encoding")
+		if len(data) >= 1024 && acceptsGzip(x.r.Header["Accept-Encoding"]) {
+			h.Set("Content-Encoding", "gzip")
+			data = deflate(data)
+		}
+	}
+	h.Set("Content-Length", strconv.Itoa(len(data)))
+	if x.gate.draining() {
+		h.Set("Connection", "close")
+	}
+	x.writeWithin()
+	_, _ = x.w.Write(data) // nobody is left to be told
+}
+
+func deflate(data []byte) []byte {
+	var buf bytes.Buffer
+	z := writers.Get().(*gzip.Writer)
+	defer writers.Put(z)
+	z.Reset(&buf)
+	_, _ = z.Write(data) // a bytes.Buffer takes everything
+	_ = z.Close()
+	return buf.Bytes()
+}
+
+// compressible names what is worth the time; pictures and archives are not.
+func compressible(mediaType string) bool {
+	switch mediaType {
+	case jsonType, "application/proto", "application/cbor", "application/xml":
+		return true
+	}
+	return strings.HasSuffix(mediaType, "+json") || strings.HasPrefix(mediaType, "text/")
+}
+
+// acceptsGzip reads Accept-Encoding (RFC 9110, 12.5.3). Without the header nothing is compressed.
+func acceptsGzip(lines []string) bool {
+	star := false
+	for part := range strings.SplitSeq(strings.Join(lines, ","), ",") {
+		name, params, _ := strings.Cut(part, ";")
+		switch strings.ToLower(strings.TrimSpace(name)) {
+		case "gzip", "x-gzip":
+			return quality(params) > 0
+		case "*":
+			star = quality(params) > 0
+		}
+	}
+	return star
+}
+
+func quality(params string) float64 {
+	for p := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		if strings.EqualFold(name, "q") {
+			q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				return 0
+			}
+			return q
+		}
+	}
+	return 1
+}

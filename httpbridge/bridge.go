@@ -1,0 +1,184 @@
+package httpbridge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"postbus.example/endpoint"
+)
+
+// Bridge serves endpoints over HTTP. It is made by [New], immutable but for [Bridge.Drain], and safe for concurrent use.
+type Bridge struct {
+	transport endpoint.Transport
+	exposed   *exposure
+	directory *directory
+	limits    Limits
+	timeouts  Timeouts
+	in, out   headerList
+	auth      func(*http.Request) (context.Context, error)
+	log       *slog.Logger
+	origin    *http.CrossOriginProtection
+	gate      *gate
+	conns     conns
+	life      context.Context // ends when a drain gives up waiting, or is done
+	end       context.CancelCauseFunc
+	err       error
+}
+
+var _ http.Handler = (*Bridge)(nil)
+
+// New makes a bridge in front of a transport. It never fails: faults are returned by [Bridge.Err], and a bridge that has
+// some answers everything with 500. Without [Expose] nothing is reachable but /healthz and /readyz.
+//
+// If the transport is an [endpoint.Directory] too, the bridge asks it which subjects there are, at most every five seconds
+// and only for what is exposed by pattern; it does without where that fails. If the transport has the method
+// Ready(context.Context) error, /readyz asks it.
+func New(t endpoint.Transport, opts ...Option) *Bridge {
+	s := &settings{in: defaultIn()}
+	for _, o := range opts {
+		if o == nil {
+			s.errs = append(s.errs, errors.New("a nil option"))
+			continue
+		}
+		o(s)
+	}
+	if t == nil || reflect.ValueOf(t).Kind() == reflect.Pointer && reflect.ValueOf(t).IsNil() {
+		s.errs = append(s.errs, errors.New("the transport is nil"))
+		t = nil
+	}
+	s.limits.complete()
+	s.timeouts.complete()
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	b := &Bridge{
+		transport: t, limits: s.limits, timeouts: s.timeouts, in: s.in, out: s.out, auth: s.auth, log: s.log,
+		origin: http.NewCrossOriginProtection(),
+		gate:   newGate(s.limits.Concurrent),
+		conns:  conns{limit: s.limits.PerConnection, running: map[string]int{}},
+		err:    errors.Join(s.errs...),
+	}
+	b.life, b.end = context.WithCancelCause(context.Background())
+	b.exposed = newExposure(t, s.exact, s.patterns)
+	b.directory = newDirectory(b.life, t, s.log)
+	if b.err != nil {
+		b.log.Error("the bridge has faults and serves nothing", "error", b.err)
+	}
+	return b
+}
+
+// Err returns every fault of the bridge's options, joined; nil if there are none.
+func (b *Bridge) Err() error { return b.err }
+
+// ServeHTTP answers one request. It may stand under any router; http.StripPrefix takes off what is not the subject's.
+func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	x := &exchange{Bridge: b, w: w, r: r, start: time.Now()}
+	defer x.rescue()
+	if err := x.dispatch(); err != nil {
+		x.fail(err)
+	}
+}
+
+// exchange is one HTTP request in progress.
+type exchange struct {
+	*Bridge
+	w       http.ResponseWriter
+	r       *http.Request
+	start   time.Time
+	subject string // "" until the path is understood
+}
+
+// dispatch finds out what a request is about. It returns an error only if nothing was answered yet.
+func (x *exchange) dispatch() error {
+	if x.err != nil {
+		return endpoint.Internal.Wrap(x.err, "")
+	}
+	switch "/" + strings.TrimPrefix(x.r.URL.Path, "/") {
+	case "/healthz":
+		return x.alive()
+	case "/readyz":
+		return x.ready()
+	}
+	if err := x.gate.enter(); err != nil {
+		return err
+	}
+	defer x.gate.leave()
+	release, err := x.conns.enter(x.r)
+	if err != nil {
+		return err
+	}
+	defer release()
+	subject, ok := subjectOf(x.r.URL)
+	if !ok {
+		return notFound()
+	}
+	t := x.exposed.find(subject)
+	if t == nil {
+		return notFound()
+	}
+	x.subject = subject
+	if !t.exact {
+		x.directory.warm()
+	}
+	if x.r.Method != http.MethodPost {
+		return x.method(http.MethodPost)
+	}
+	return x.unary(t)
+}
+
+// method refuses a request by its method.
+func (x *exchange) method(allow string) error {
+	x.w.Header().Set("Allow", allow)
+	return refuse(http.StatusMethodNotAllowed, endpoint.Unknown.Errorf("the method %.20q is not allowed, but %s is", x.r.Method, allow))
+}
+
+// rescue answers for what panicked. Whether something was written already, nobody knows: then the answer is lost.
+func (x *exchange) rescue() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(p) // net/http's own way to end a request
+	}
+	x.fail(endpoint.Recovered(p))
+}
+
+// fail answers with an error, and records it.
+func (x *exchange) fail(err error) {
+	if errors.Is(x.r.Context().Err(), context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		err = endpoint.Canceled.Wrap(err, "the client left")
+	}
+	if x.gate.draining() {
+		x.w.Header().Set("Connection", "close")
+	}
+	x.writeWithin()
+	x.record(writeError(x.w, err), err)
+}
+
+func (x *exchange) record(status int, err error) {
+	level := slog.LevelDebug
+	switch {
+	case status == http.StatusInternalServerError:
+		level = slog.LevelError
+	case status > http.StatusInternalServerError || status == http.StatusTooManyRequests:
+		level = slog.LevelWarn
+	}
+	ctx := x.r.Context()
+	if !x.log.Enabled(ctx, level) {
+		return
+	}
+	path := x.r.URL.Path
+	if len(path) > 200 {
+		path = strings.ToValidUTF8(path[:200], "") + "…"
+	}
+	x.log.LogAttrs(ctx, level, "request failed", slog.Int("status", status), slog.String("code", endpoint.CodeOf(err).String()),
+		slog.String("method", x.r.Method), slog.String("path", path), slog.String("subject", x.subject),
+		slog.Duration("took", time.Since(x.start)), slog.Any("error", err))
+}

@@ -1,0 +1,45 @@
+// Package httpbridge lets everybody call what is on the bus who is not on it: one path is one subject.
+//
+//	POST /svc/add  {"a":1,"b":2}   ~~>   svc.add   ~~>   {"sum":3}
+//
+//	http.ListenAndServe(":8080", httpbridge.New(bus, httpbridge.Expose("svc.add", "math.*")))
+//
+// A [Bridge] is an http.Handler. It takes any [endpoint.Transport], so it stands in front of the bus, and in tests in front
+// of an endpoint.Mux. Nothing is reachable that no [Expose] named.
+//
+// # Paths
+//
+// /a.b.Service/Method and /a/b/Service/Method are the subject a.b.Service.Method. Empty tokens, wildcards, white space,
+// control characters, tokens that start with $ or _INBOX and percent-encoded ASCII are no subject: they are answered with
+// 404 and never reach the transport. /healthz and /readyz are the bridge's own.
+//
+// # What it speaks
+//
+// JSON over POST, which is also the unary protocol of Connect (https://connectrpc.com/docs/protocol), and binary over
+// POST: application/proto, application/cbor and any other media type that the endpoint takes. A body passes through
+// untouched, it is never decoded here; gzip is taken off and put on. Connect-Timeout-Ms becomes the call's deadline.
+//
+// # A request's way
+//
+//	drain, limits     503, 429     room for one more call?
+//	path              404          named by Expose?
+//	method            405          POST
+//	origin            403          http.CrossOriginProtection
+//	content type      415          never a form or text, so that browsers ask first
+//	headers           431, 400
+//	WithAuth          401, 403     before the body is read
+//	body              413, 408     read to its end, so that a client's leaving is noticed
+//	call              the status of its code
+//
+// # Errors
+//
+// An error is Connect's JSON, {"code":"not_found","message":"…","details":[…]}, under the status that belongs to its code
+// ([endpoint.Code.Status]). Where the fault lies in HTTP itself, the code is the one that a Connect client derives from the
+// status: unimplemented for 404, unknown for 405 and 415. What a handler authored is shown; the text of internal errors
+// that arise on the way is logged and not shown. A client that left is 499 canceled, never a server's error.
+//
+// # Headers
+//
+// By default traceparent, tracestate and baggage pass to the endpoint, and none pass back: see [WithHeaders]. Nothing a client
+// sends is trusted for its address or identity.
+package httpbridge

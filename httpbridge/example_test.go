@@ -1,0 +1,122 @@
+package httpbridge_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+
+	"postbus.example/endpoint"
+	"postbus.example/httpbridge"
+)
+
+// curl posts JSON as curl --json does, and prints status and body.
+func curl(h http.Handler, path, body string, kv ...string) {
+	server := httptest.NewServer(h)
+	defer server.Close()
+	r, err := http.NewRequest(http.MethodPost, server.URL+path, strings.NewReader(body))
+	if err != nil {
+		panic(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(kv); i += 2 {
+		r.Header.Set(kv[i], kv[i+1])
+	}
+	resp, err := server.Client().Do(r)
+	if err != nil {
+		panic(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(resp.StatusCode, string(data))
+}
+
+// calculator is a transport in memory with one endpoint; in a program it is a bus.
+func calculator() *endpoint.Mux {
+	m := endpoint.NewMux()
+	if err := m.Serve("svc.add", endpoint.New(add)); err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func Example() {
+	b := httpbridge.New(calculator(), httpbridge.Expose("svc.add"))
+	if err := b.Err(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	curl(b, "/svc/add", `{"a":1,"b":2}`)
+	curl(b, "/svc/add", `{"a":1,"b":13}`)
+	curl(b, "/svc/add", `{"a":1,}`)
+	curl(b, "/svc/subtract", `{}`)
+	// Output:
+	// 200 {"sum":3}
+	// 400 {"code":"failed_precondition","message":"13 is unlucky"}
+	// 400 {"code":"invalid_argument","message":"malformed request: malformed JSON: invalid character '}' looking for beginning of object key string (at offset 8)"}
+	// 404 {"code":"unimplemented","message":"there is no such endpoint"}
+}
+
+func ExampleBridge_mounted() {
+	m := http.NewServeMux()
+	m.Handle("/api/", http.StripPrefix("/api", httpbridge.New(calculator(), httpbridge.Expose("svc.*"))))
+	curl(m, "/api/svc/add", `{"a":20,"b":22}`)
+	// Output: 200 {"sum":42}
+}
+
+// Expose takes patterns, but the widest one gives away whatever is on the bus now and later.
+func ExampleExpose_incorrect() {
+	b := httpbridge.New(calculator(), httpbridge.Expose(">")) // name what you mean: "svc.*"
+	curl(b, "/svc/add", `{}`)
+	curl(b, "/$SYS/REQ/SERVER/PING", `{}`) // the broker's own is out of reach even so
+	// Output:
+	// 200 {"sum":0}
+	// 404 {"code":"unimplemented","message":"there is no such endpoint"}
+}
+
+func ExampleWithAuth() {
+	authenticate := func(r *http.Request) (context.Context, error) {
+		switch r.Header.Get("Authorization") {
+		case "Bearer ann":
+			return endpoint.WithHeader(r.Context(), "X-User", "ann"), nil
+		case "Bearer bob":
+			return nil, endpoint.PermissionDenied.New("bob may not")
+		default:
+			return nil, endpoint.Unauthenticated.New("a bearer token, please")
+		}
+	}
+	b := httpbridge.New(calculator(), httpbridge.Expose("svc.add"), httpbridge.WithAuth(authenticate))
+	curl(b, "/svc/add", `{"a":1}`)
+	curl(b, "/svc/add", `{"a":1}`, "Authorization", "Bearer bob")
+	curl(b, "/svc/add", `{"a":1}`, "Authorization", "Bearer ann")
+	// Output:
+	// 401 {"code":"unauthenticated","message":"a bearer token, please"}
+	// 403 {"code":"permission_denied","message":"bob may not"}
+	// 200 {"sum":1}
+}
+
+func ExampleWriteError() {
+	closed := func(w http.ResponseWriter, r *http.Request) {
+		httpbridge.WriteError(w, r, endpoint.Unavailable.New("closed on Sundays"))
+	}
+	curl(http.HandlerFunc(closed), "/svc/add", `{}`)
+	// Output: 503 {"code":"unavailable","message":"closed on Sundays"}
+}
+
+// Whoever ends a program drains from the outside in: the bridge, the server, the bus.
+func ExampleBridge_Drain() {
+	b := httpbridge.New(calculator(), httpbridge.Expose("svc.add"))
+	server := b.Server("127.0.0.1:0")
+	ctx := context.Background()
+	fmt.Println(errors.Join(b.Drain(ctx), server.Shutdown(ctx)))
+	curl(b, "/svc/add", `{}`)
+	// Output:
+	// <nil>
+	// 503 {"code":"unavailable","message":"the bridge is shutting down"}
+}

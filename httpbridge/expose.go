@@ -1,0 +1,154 @@
+package httpbridge
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unicode"
+	"unicode/utf8"
+
+	"postbus.example/codec"
+	"postbus.example/endpoint"
+)
+
+// Expose makes subjects reachable: exact ones, or patterns with * for one token and > for one or more at the end
+// ("math.*", "acme.>"). Several Expose add up. A subject that is exposed exactly and has nobody behind it is answered with
+// 503; under a pattern that is 503 only for what was seen there before, else 404.
+//
+// By default nothing is exposed.
+func Expose(subjects ...string) Option {
+	return func(s *settings) {
+		for _, subject := range subjects {
+			err := endpoint.ValidatePattern(subject)
+			if err == nil && !ordinary(subject) {
+				err = fmt.Errorf("subject %q has a token that belongs to the broker", subject)
+			}
+			switch {
+			case err != nil:
+				s.fault("Expose", err)
+			case endpoint.ValidateSubject(subject) == nil:
+				s.exact = append(s.exact, subject)
+			default:
+				s.patterns = append(s.patterns, subject)
+			}
+		}
+	}
+}
+
+// exposure knows what was named, and the callers of it.
+type exposure struct {
+	transport endpoint.Transport
+	exact     map[string]*target
+	patterns  []string
+	answered  sync.Map // of subjects under a pattern: *target
+	count     atomic.Int64
+}
+
+// target is one subject and its caller.
+type target struct {
+	subject string
+	exact   bool // named as it is, not by a pattern
+	caller  func() endpoint.Unary[*codec.Payload, *codec.Payload]
+}
+
+func newExposure(t endpoint.Transport, exact, patterns []string) *exposure {
+	e := &exposure{transport: t, exact: map[string]*target{}, patterns: patterns}
+	for _, subject := range exact {
+		e.exact[subject] = e.target(subject, true)
+	}
+	return e
+}
+
+// target makes the caller at its first use, so that it has the middleware which the transport was given meanwhile.
+func (e *exposure) target(subject string, exact bool) *target {
+	return &target{subject: subject, exact: exact, caller: sync.OnceValue(func() endpoint.Unary[*codec.Payload, *codec.Payload] {
+		return endpoint.Caller[*codec.Payload, *codec.Payload](e.transport, subject)
+	})}
+}
+
+// find returns nil for what is not exposed.
+func (e *exposure) find(subject string) *target {
+	if t := e.exact[subject]; t != nil {
+		return t
+	}
+	if t, ok := e.answered.Load(subject); ok {
+		return t.(*target)
+	}
+	for _, p := range e.patterns {
+		if endpoint.MatchSubject(p, subject) {
+			return e.target(subject, false)
+		}
+	}
+	return nil
+}
+
+// maxAnswered bounds the memory of what answered: a service that listens on a wildcard answers to any name.
+const maxAnswered = 4096
+
+// keep remembers a target that somebody answered for.
+func (e *exposure) keep(t *target) {
+	if t.exact {
+		return
+	}
+	if _, known := e.answered.Load(t.subject); known {
+		return
+	}
+	if e.count.Add(1) > maxAnswered {
+		e.count.Add(-1)
+		return
+	}
+	if _, raced := e.answered.LoadOrStore(t.subject, t); raced {
+		e.count.Add(-1)
+	}
+}
+
+// known reports whether somebody answered on the subject before.
+func (e *exposure) known(subject string) bool {
+	_, ok := e.answered.Load(subject)
+	return ok
+}
+
+// subjectOf reads a path as a subject. What is no subject that a call may go to is refused here, before any pattern is
+// asked, whatever the transport would make of it.
+func subjectOf(u *url.URL) (string, bool) {
+	if escapesASCII(u.EscapedPath()) {
+		return "", false // no subject needs it: it only hides a slash, a dot, a wildcard or worse
+	}
+	subject := strings.ReplaceAll(strings.TrimPrefix(u.Path, "/"), "/", ".")
+	if endpoint.ValidateSubject(subject) != nil || !ordinary(subject) {
+		return "", false
+	}
+	return subject, true
+}
+
+// escapesASCII finds a percent-encoded ASCII character, or a broken encoding.
+func escapesASCII(path string) bool {
+	for {
+		_, rest, found := strings.Cut(path, "%")
+		if !found {
+			return false
+		}
+		if rest == "" || rest[0] < '8' {
+			return true
+		}
+		path = rest
+	}
+}
+
+// ordinary reports whether a valid subject has only tokens that applications use, in characters that can be seen. It is
+// stricter than the transport: names of the broker are kept out of any place, not the first alone.
+func ordinary(subject string) bool {
+	for tok := range strings.SplitSeq(subject, ".") {
+		if strings.HasPrefix(tok, "$") || strings.HasPrefix(tok, "_INBOX") {
+			return false
+		}
+	}
+	for _, r := range subject {
+		if r >= utf8.RuneSelf && (unicode.IsSpace(r) || !unicode.IsGraphic(r)) {
+			return false
+		}
+	}
+	return utf8.ValidString(subject)
+}

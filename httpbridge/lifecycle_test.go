@@ -1,0 +1,168 @@
+package httpbridge_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"postbus.example/endpoint"
+	"postbus.example/httpbridge"
+	"postbus.example/internal/assert"
+)
+
+func TestHealth(t *testing.T) {
+	s := start(t, newMux(t))
+	for _, path := range []string{"/healthz", "/readyz"} {
+		r := s.do(t, "GET", path, "")
+		assert.Equal(t, r.status, 200)
+		assert.Equal(t, r.body, "{\"status\":\"ok\"}\n")
+		assert.Equal(t, r.header.Get("Cache-Control"), "no-store")
+		assert.Equal(t, s.do(t, "HEAD", path, "").status, 200)
+		r = s.post(t, path, `{}`)
+		failed(t, r, 405, endpoint.Unknown)
+		assert.Equal(t, r.header.Get("Allow"), "GET, HEAD")
+	}
+}
+
+type readiness struct {
+	script
+	err error
+}
+
+func (r readiness) Ready(ctx context.Context) error {
+	if _, bounded := ctx.Deadline(); !bounded {
+		return errors.New("not bounded")
+	}
+	return r.err
+}
+
+func TestReady(t *testing.T) {
+	assert.Equal(t, start(t, readiness{}).do(t, "GET", "/readyz", "").status, 200)
+	assert.Equal(t, start(t, script{}).do(t, "GET", "/readyz", "").status, 200)
+	s := start(t, readiness{err: endpoint.Unavailable.New("secret").WithReason(endpoint.ReasonDisconnected)})
+	r := s.do(t, "GET", "/readyz", "")
+	assert.Equal(t, failed(t, r, 503, endpoint.Unavailable), "the transport is not ready")
+	assert.Equal(t, r.header.Get("Retry-After"), "1")
+	assert.Equal(t, s.do(t, "GET", "/healthz", "").status, 200)
+	assert.Contains(t, s.log.text(), "status=503")
+}
+
+func TestDrain(t *testing.T) {
+	m := newMux(t)
+	block := newBlocker()
+	serve(t, m, "svc.block", endpoint.New(block.run))
+	s := start(t, m, httpbridge.Expose("svc.*"))
+	running := make(chan reply, 1)
+	go func() { running <- s.post(t, "/svc/block", `{}`) }()
+	<-block.entered
+	drained := make(chan error, 2)
+	for range 2 {
+		go func() { drained <- s.bridge.Drain(context.Background()) }()
+	}
+	assert.Eventually(t, func() bool { return s.do(t, "GET", "/readyz", "").status == 503 })
+	r := s.post(t, "/svc/add", `{}`)
+	failed(t, r, 503, endpoint.Unavailable)
+	assert.Equal(t, r.header.Get("Retry-After"), "1")
+	assert.Equal(t, s.do(t, "GET", "/healthz", "").status, 200)
+	status, err := raw(s, "POST /svc/add HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+	assert.NoError(t, err)
+	assert.Equal(t, status, 503)
+	select {
+	case err := <-drained:
+		t.Fatal("drained while a call ran", err)
+	default:
+	}
+	close(block.release)
+	assert.Equal(t, (<-running).status, 200) // finished, not cut off
+	for range 2 {
+		assert.NoError(t, <-drained)
+	}
+	assert.NoError(t, s.bridge.Drain(t.Context()))
+}
+
+func TestDrain_gaveUp(t *testing.T) {
+	m := newMux(t)
+	block := newBlocker()
+	serve(t, m, "svc.block", endpoint.New(block.run))
+	s := start(t, m, httpbridge.Expose("svc.*"))
+	running := make(chan reply, 1)
+	go func() { running <- s.post(t, "/svc/block", `{}`) }()
+	<-block.entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := s.bridge.Drain(ctx)
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.Contains(t, err.Error(), "1 calls")
+	assert.ErrorIs(t, <-block.cause, context.Canceled)
+	r := <-running
+	failed(t, r, 503, endpoint.Unavailable)
+	assert.NoError(t, s.bridge.Drain(t.Context()))
+}
+
+func TestDrain_closesConnections(t *testing.T) {
+	s := start(t, newMux(t), httpbridge.Expose("svc.add"))
+	assert.NoError(t, s.bridge.Drain(t.Context()))
+	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	assert.NoError(t, err)
+	defer c.Close()
+	_, err = c.Write([]byte("POST /svc/add HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"))
+	assert.NoError(t, err)
+	all, err := io.ReadAll(c) // ends because the server hangs up
+	assert.NoError(t, err)
+	assert.Contains(t, string(all), "503 Service Unavailable", "Connection: close")
+}
+
+func TestFaults(t *testing.T) {
+	b := httpbridge.New(nil, nil,
+		httpbridge.Expose("", "a..b", "a.>.b", "$SYS.>", "a.$b", "_INBOX.>", "a._INBOX.b", "x y", "a\u00a0b", "a*"),
+		httpbridge.WithLimits(httpbridge.Limits{Body: -1}),
+		httpbridge.WithTimeouts(httpbridge.Timeouts{Call: time.Minute, MaxCall: time.Second, Idle: -1}),
+		httpbridge.WithAuth(nil),
+		httpbridge.WithHeaders([]string{"Cookie"}, nil),
+		httpbridge.WithLogger(nil),
+	)
+	assert.Contains(t, b.Err().Error(), "nil option", "transport is nil", "subject is empty", "a..b", "a.>.b", "$SYS.>", "a.$b", "_INBOX.>",
+		"a._INBOX.b", "x y", `a\u00a0b`, "a*", "WithLimits", "1m0s for a call is over its maximum of 1s", "-1ns is negative", "WithAuth", "Cookie")
+	s := start(t, newMux(t))
+	s.Config.Handler = b
+	for _, path := range []string{"/healthz", "/readyz", "/svc/add"} {
+		assert.Equal(t, failed(t, s.post(t, path, `{}`), 500, endpoint.Internal), "")
+	}
+	assert.NoError(t, b.Drain(t.Context()))
+
+	var none *endpoint.Mux
+	assert.Contains(t, httpbridge.New(none).Err().Error(), "transport is nil")
+	allow := func(r *http.Request) (context.Context, error) { return r.Context(), nil }
+	deny := func(*http.Request) (context.Context, error) { return nil, endpoint.Unauthenticated }
+	assert.Contains(t, httpbridge.New(newMux(t), httpbridge.WithAuth(allow), httpbridge.WithAuth(deny)).Err().Error(), "twice")
+	assert.NoError(t, httpbridge.New(newMux(t)).Err())
+}
+
+func TestServer(t *testing.T) {
+	b := httpbridge.New(newMux(t), httpbridge.Expose("svc.add"))
+	server := b.Server("127.0.0.1:0")
+	for _, d := range []time.Duration{server.ReadHeaderTimeout, server.ReadTimeout, server.WriteTimeout, server.IdleTimeout} {
+		assert.True(t, d > 0)
+	}
+	l, err := net.Listen("tcp", server.Addr)
+	assert.NoError(t, err)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	for _, client := range []*http.Client{h2c(t), {Transport: &http.Transport{DisableKeepAlives: true}}} {
+		resp, err := client.Post("http://"+l.Addr().String()+"/svc/add", "application/json", strings.NewReader(`{"a":1}`))
+		assert.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		assert.NoError(t, err)
+		assert.NoError(t, resp.Body.Close())
+		assert.Equal(t, string(body), `{"sum":1}`)
+		client.CloseIdleConnections()
+	}
+	assert.NoError(t, b.Drain(t.Context()))
+	assert.NoError(t, server.Shutdown(t.Context()))
+	assert.ErrorIs(t, <-done, http.ErrServerClosed)
+}

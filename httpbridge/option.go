@@ -1,0 +1,145 @@
+package httpbridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"time"
+)
+
+// Option configures a [Bridge]. Faults of options are joined and returned by [Bridge.Err].
+type Option func(*settings)
+
+// settings collects what the options say.
+type settings struct {
+	exact    []string
+	patterns []string
+	limits   Limits
+	timeouts Timeouts
+	in, out  headerList
+	auth     func(*http.Request) (context.Context, error)
+	log      *slog.Logger
+	errs     []error
+}
+
+func (s *settings) fault(option string, err error) {
+	if err != nil {
+		s.errs = append(s.errs, fmt.Errorf("%s: %w", option, err))
+	}
+}
+
+// Limits bound what one bridge takes upon itself. A zero field means its default; a negative one is a fault.
+type Limits struct {
+	// Body is the largest request body in bytes, before and after decompression. By default 1 MiB, as much as a NATS
+	// server takes; what is over the transport's own limit is refused as 413, too.
+	Body int
+
+	// Header is what the headers of a request may weigh in all: names, values and four bytes a line. By default 8 KiB.
+	Header int
+
+	// Concurrent is how many calls run at once, those included whose body is being read; more are refused with 429. By
+	// default 1,024.
+	Concurrent int
+
+	// PerConnection is how many calls run at once on one connection of HTTP/2, of which HTTP/1.1 runs one at a time; more
+	// are refused with 429. Connections are told apart by Request.RemoteAddr, which a server fills in. By default 100.
+	PerConnection int
+}
+
+// WithLimits sets limits; a limit that is zero keeps its default. By default those that [Limits] names apply.
+func WithLimits(l Limits) Option {
+	return func(s *settings) {
+		s.limits = l
+		if l.Body < 0 || l.Header < 0 || l.Concurrent < 0 || l.PerConnection < 0 {
+			s.fault("WithLimits", errors.New("a limit is negative"))
+		}
+	}
+}
+
+func (l *Limits) complete() {
+	defaultTo(&l.Body, 1<<20)
+	l.Body = min(l.Body, math.MaxInt-1) // so that one more byte can be counted
+	defaultTo(&l.Header, 8<<10)
+	defaultTo(&l.Concurrent, 1024)
+	defaultTo(&l.PerConnection, 100)
+}
+
+// Timeouts bound how long things may take. A zero field means its default; a negative one is a fault.
+type Timeouts struct {
+	// Call bounds a call that brings no Connect-Timeout-Ms, from when its body was read. By default 10 seconds, or MaxCall
+	// if that is less. The endpoint's own timeout applies besides.
+	Call time.Duration
+
+	// MaxCall is the longest that Connect-Timeout-Ms may ask for, from when the request arrived; more is cut to it. By
+	// default a minute, or Call if that is more.
+	MaxCall time.Duration
+
+	// Header bounds reading a request's headers; it is for [Bridge.Server]. By default 10 seconds.
+	Header time.Duration
+
+	// Body bounds reading a request's body, under any http.Server. By default 30 seconds.
+	Body time.Duration
+
+	// Write bounds writing a reply, under any http.Server. By default 30 seconds.
+	Write time.Duration
+
+	// Idle bounds how long a connection waits for its next request; it is for [Bridge.Server]. By default two minutes.
+	Idle time.Duration
+}
+
+// WithTimeouts sets timeouts; one that is zero keeps its default. By default those that [Timeouts] names apply.
+func WithTimeouts(t Timeouts) Option {
+	return func(s *settings) {
+		s.timeouts = t
+		for _, d := range []time.Duration{t.Call, t.MaxCall, t.Header, t.Body, t.Write, t.Idle} {
+			if d < 0 {
+				s.fault("WithTimeouts", fmt.Errorf("%v is negative", d))
+			}
+		}
+		if t.MaxCall > 0 && t.Call > t.MaxCall {
+			s.fault("WithTimeouts", fmt.Errorf("%v for a call is over its maximum of %v", t.Call, t.MaxCall))
+		}
+	}
+}
+
+func (t *Timeouts) complete() {
+	defaultTo(&t.MaxCall, max(time.Minute, t.Call))
+	defaultTo(&t.Call, min(10*time.Second, t.MaxCall))
+	defaultTo(&t.Header, 10*time.Second)
+	defaultTo(&t.Body, 30*time.Second)
+	defaultTo(&t.Write, 30*time.Second)
+	defaultTo(&t.Idle, 2*time.Minute)
+}
+
+func defaultTo[T int | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// WithAuth authenticates each call before its body is read; /healthz and /readyz are open. The context that f returns
+// becomes the call's; it should derive from the request's (nil means the request's). [endpoint.WithHeader] on it is metadata of
+// the call, and stands before whatever the client sent under the same name.
+//
+// An error ends the request with the status of its code: endpoint.Unauthenticated is 401, endpoint.PermissionDenied 403.
+// An error without a code is 401 without text. By default everybody may call what is exposed.
+func WithAuth(f func(*http.Request) (context.Context, error)) Option {
+	return func(s *settings) {
+		switch {
+		case f == nil:
+			s.fault("WithAuth", errors.New("the function is nil"))
+		case s.auth != nil:
+			s.fault("WithAuth", errors.New("given twice; which one counts would be a guess"))
+		}
+		s.auth = f
+	}
+}
+
+// WithLogger logs failed requests: server errors as Error, those of load and absence as Warn, the client's own faults
+// and its leaving as Debug. By default, or if l is nil, there is no log.
+func WithLogger(l *slog.Logger) Option {
+	return func(s *settings) { s.log = l }
+}

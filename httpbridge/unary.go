@@ -1,0 +1,163 @@
+package httpbridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"mime"
+	"strings"
+	"time"
+
+	"postbus.example/codec"
+	"postbus.example/endpoint"
+)
+
+// unary carries one message there and one back: JSON over POST, which is Connect's unary protocol, and binary over POST.
+// The order of its checks is drawn in the package's documentation.
+func (x *exchange) unary(t *target) error {
+	if err := x.origin.Check(x.r); err != nil {
+		return endpoint.PermissionDenied.Wrap(err, "a request of another origin").WithOutcome(endpoint.NotSent)
+	}
+	mediaType, err := requestType(x.r.Header["Content-Type"])
+	if err != nil {
+		return err
+	}
+	if err := x.checkHeaders(); err != nil {
+		return err
+	}
+	if v := x.r.Header.Get("Connect-Protocol-Version"); v != "" && v != "1" {
+		return endpoint.InvalidArgument.Errorf("Connect-Protocol-Version is %.20q, must be 1", v).WithOutcome(endpoint.NotSent)
+	}
+	asked, err := askedTimeout(x.r.Header["Connect-Timeout-Ms"])
+	if err != nil {
+		return err
+	}
+	ctx, err := x.authenticate()
+	if err != nil {
+		return err
+	}
+	if ctx, err = x.inbound(ctx); err != nil {
+		return err
+	}
+	body, err := x.read(x.start.Add(x.timeouts.Body))
+	if err != nil {
+		return err
+	}
+	reply, err := x.call(ctx, t, asked, &codec.Payload{MediaType: mediaType, Data: body})
+	if err != nil {
+		return err
+	}
+	if reply.MediaType == "" {
+		reply.MediaType = mediaType
+	}
+	x.write(reply)
+	return nil
+}
+
+// call calls the endpoint. Headers of the reply are set afterwards, whether it failed or not.
+func (x *exchange) call(ctx context.Context, t *target, asked *time.Duration, p *codec.Payload) (*codec.Payload, error) {
+	ctx, cancel := context.WithDeadline(ctx, x.deadline(asked))
+	defer cancel()
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	stop := context.AfterFunc(x.life, func() { abort(context.Cause(x.life)) })
+	defer stop()
+	if left := x.r.Context(); x.auth != nil { // which may have returned a context that doesn't derive from the request's
+		stop := context.AfterFunc(left, func() { abort(context.Cause(left)) })
+		defer stop()
+	}
+
+	ctx, report := endpoint.Observe(ctx)
+	reply, err := t.caller()(ctx, p)
+	x.outbound(report)
+	e, ours := errors.AsType[*endpoint.Error](err)
+	switch {
+	case err == nil:
+		x.exposed.keep(t)
+		return reply, nil
+	case errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), errDraining):
+		return nil, errDraining.WithOutcome(endpoint.OutcomeOf(err))
+	case ours && e.Remote():
+		x.exposed.keep(t)
+	case ours && e.Reason() == endpoint.ReasonNoResponders:
+		return nil, x.absent(ctx, t, err)
+	}
+	return nil, err
+}
+
+// absent tells what was never there (404) from what is away (503). The broker can't, so what was named counts as there,
+// and of what lies under a pattern, what was seen.
+func (x *exchange) absent(ctx context.Context, t *target, err error) error {
+	if t.exact || x.exposed.known(t.subject) || x.directory.knows(ctx, t.subject) {
+		return err
+	}
+	return notFound()
+}
+
+// authenticate asks WithAuth's function for the call's context.
+func (x *exchange) authenticate() (context.Context, error) {
+	if x.auth == nil {
+		return x.r.Context(), nil
+	}
+	ctx, err := x.auth(x.r)
+	switch {
+	case err == nil && ctx == nil:
+		return x.r.Context(), nil
+	case err == nil:
+		return ctx, nil
+	case endpoint.CodeOf(err) == endpoint.Unknown:
+		return nil, endpoint.Unauthenticated.Wrap(err, "")
+	}
+	return nil, err
+}
+
+// deadline is when the call must be over: what the client asked for counts from its request's arrival, up to the
+// maximum; our own default counts from now, since it is not meant for slow uploads.
+func (x *exchange) deadline(asked *time.Duration) time.Time {
+	if asked == nil {
+		return time.Now().Add(x.timeouts.Call)
+	}
+	return x.start.Add(min(*asked, x.timeouts.MaxCall))
+}
+
+// askedTimeout reads Connect-Timeout-Ms: at most ten digits; nil if there is none.
+func askedTimeout(values []string) (*time.Duration, error) {
+	if len(values) == 0 {
+		return nil, nil
+	}
+	ms, ok := int64(0), len(values) == 1 && values[0] != "" && len(values[0]) <= 10
+	for i := 0; ok && i < len(values[0]); i++ {
+		c := values[0][i]
+		ok = '0' <= c && c <= '9'
+		ms = ms*10 + int64(c-'0')
+	}
+	if !ok {
+		return nil, endpoint.InvalidArgument.Errorf("Connect-Timeout-Ms %.40q is not a number of at most ten digits",
+			strings.Join(values, ", ")).WithOutcome(endpoint.NotSent)
+	}
+	d := time.Duration(ms) * time.Millisecond
+	return &d, nil
+}
+
+// requestType reads Content-Type. What a browser sends without asking first (https://fetch.spec.whatwg.org: no type at all,
+// forms, plain text) is refused, so that no page can call us behind its user's back; so are protocols of their own that are
+// not unary.
+func requestType(values []string) (string, error) {
+	if len(values) != 1 {
+		return "", unsupported("the request needs one Content-Type, such as application/json")
+	}
+	mediaType, params, err := mime.ParseMediaType(values[0])
+	if err != nil {
+		return "", unsupported("the Content-Type can't be read")
+	}
+	charset, given := params["charset"]
+	switch {
+	case !strings.Contains(mediaType, "/"), strings.HasPrefix(mediaType, "text/"), strings.HasPrefix(mediaType, "multipart/"),
+		mediaType == "application/x-www-form-urlencoded", strings.HasPrefix(mediaType, "application/grpc"),
+		strings.HasPrefix(mediaType, "application/connect+"):
+		return "", unsupported(fmt.Sprintf("the content type %.80q is not taken, but application/json is", mediaType))
+	case mediaType == jsonType && given && !strings.EqualFold(charset, "utf-8"):
+		return "", unsupported(fmt.Sprintf("JSON is UTF-8 (RFC 8259), not %.40q", charset))
+	}
+	return mediaType, nil
+}
