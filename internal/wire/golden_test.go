@@ -1,0 +1,271 @@
+package wire_test
+
+import (
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+	"postbus.example/internal/assert"
+	"postbus.example/internal/wire"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files, which docs/protocol.md quotes")
+
+const (
+	inbox    = "_INBOX.PXCQZ4TB7VWHJ2KLM5N6RYDAEF."
+	question = `{"a":1,"b":2}`
+	sampled  = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	trace    = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+)
+
+// full says everything that a request can say.
+var full = wire.Request{
+	HasTimeout: true, Timeout: 1500 * time.Millisecond, HasSent: true, Sent: 1767225600123, MediaType: "application/proto",
+	Ack: true, Tell: true, Trace: trace, Attempt: 2, Stream: "server",
+}
+
+func tokenOf(r *wire.Request) string {
+	return string(wire.AppendToken(wire.AppendID(nil, 7, 0x0123456789abcdef), r))
+}
+
+// message writes one message as it stands on the wire, without the lengths, its headers in order.
+func message(verb, subject string, h wire.Headers, body []byte) string {
+	var b strings.Builder
+	b.WriteString(verb + " " + subject + "\n")
+	if h != nil {
+		b.WriteString("NATS/1.0\n")
+		for _, name := range slices.Sorted(maps.Keys(h)) {
+			for _, v := range h[name] {
+				b.WriteString(name + ": " + v + "\n")
+			}
+		}
+	}
+	if len(body) > 0 {
+		fmt.Fprintf(&b, "\n%s\n", body)
+	}
+	return b.String()
+}
+
+func failure(t testing.TB, e *endpoint.Error) string {
+	t.Helper()
+	h := wire.Headers{}
+	body, err := wire.WriteError(h, e)
+	assert.NoError(t, err)
+	return message("HPUB", inbox+tokenOf(&wire.Request{}), h, body)
+}
+
+// verdicts is an error of each code, as a handler would author it.
+var verdicts = []*endpoint.Error{
+	endpoint.Canceled.New("the order was withdrawn"),
+	endpoint.Unknown.New(""),
+	endpoint.InvalidArgument.New("b: want a number, got \"two\""),
+	endpoint.DeadlineExceeded.New("the warehouse took too long"),
+	endpoint.NotFound.New("no order 4711"),
+	endpoint.AlreadyExists.New("order 4711 exists"),
+	endpoint.PermissionDenied.New("order 4711 belongs to another customer"),
+	endpoint.ResourceExhausted.New("100 orders a day are allowed"),
+	endpoint.FailedPrecondition.New("13 is unlucky"),
+	endpoint.Aborted.New("order 4711 was changed by another"),
+	endpoint.OutOfRange.New("page 9 of 8"),
+	endpoint.Unimplemented.New("orders can't be merged yet"),
+	endpoint.Internal.New(""),
+	endpoint.Unavailable.New("the warehouse is closed for stock-taking"),
+	endpoint.DataLoss.New("order 4711 can't be read back"),
+	endpoint.Unauthenticated.New("who are you?"),
+}
+
+func goldens(t testing.TB) map[string]string {
+	t.Helper()
+	var errs []string
+	for _, e := range verdicts {
+		errs = append(errs, failure(t, e.WithOutcome(endpoint.Executed)))
+	}
+	ours := &wire.Request{HasTimeout: true, Timeout: 2 * time.Second, HasSent: true, Sent: 1767225600123, MediaType: wire.JSONType}
+	token := inbox + tokenOf(ours)
+	twins := wire.Headers{}
+	wire.WriteRequest(twins, &full)
+	sparse := wire.Headers{wire.TraceParent: {sampled}}
+	wire.WriteRest(sparse, &wire.Request{Attempt: 1})
+	return map[string]string{
+		"request_plain": message("PUB", "svc.add _INBOX.Jq3nYbV0mTf7uHkz2wRxLc.Zk4pN8sD", nil, []byte(question)),
+		"request_token": message("PUB", "svc.add "+token, nil, []byte(question)),
+		"request_token_full": message("PUB", "svc.add "+inbox+tokenOf(&full), nil,
+			[]byte("\\x08\\x01\\x10\\x02")),
+		"request_retry":   message("HPUB", "svc.add "+token, sparse, []byte(question)),
+		"request_headers": message("HPUB", "svc.add "+inbox+string(wire.AppendID(nil, 7, 0x0123456789abcdef)), twins, []byte("\\x08\\x01\\x10\\x02")),
+		"reply_success":   message("PUB", token, nil, []byte(`{"sum":3}`)),
+		"reply_instance": message("HPUB", inbox+tokenOf(&wire.Request{Tell: true}), wire.Headers{
+			wire.Instance: {"7QJ4KZT2MB5XWNVC3HRD6PYAFE"}, wire.ContentType: {"text/csv"}, "X-Rows": {"1"},
+		}, []byte("sum,3")),
+		"reply_errors": strings.Join(errs, "\n"),
+		"reply_details": failure(t, endpoint.ResourceExhausted.New("no more than 100 orders a day").
+			With(quota{Limit: 100}, endpoint.Detail{Type: "acme.Blob", Value: []byte{0xff, 0}}).WithOutcome(endpoint.Executed)),
+		"reply_refused": failure(t, endpoint.ResourceExhausted.New("the service is at its limit").
+			WithRetryAfter(250*time.Millisecond).WithReason(endpoint.ReasonBacklogFull).WithOutcome(endpoint.NotExecuted)),
+		"reply_no_retry": failure(t, endpoint.Unavailable.New("closed for good").
+			WithRetryAfter(-1).WithOutcome(endpoint.Executed)),
+		"reply_foreign": message("HPUB", "_INBOX.Jq3nYbV0mTf7uHkz2wRxLc.Zk4pN8sD", wire.Headers{
+			wire.ServiceError: {"no such order"}, wire.ServiceCode: {"404"},
+		}, nil),
+		"no_responders": "HMSG " + token + "\nNATS/1.0 503\nNats-Subject: svc.add\n",
+		"pub_ack":       message("MSG", token, nil, []byte(`{"stream":"AUDIT","seq":42}`)),
+	}
+}
+
+// quota is a detail with a name of its own.
+type quota struct {
+	Limit int `json:"limit"`
+}
+
+func (quota) DetailName() string { return "orders.Quota" }
+
+func TestGoldenFiles(t *testing.T) {
+	want := goldens(t)
+	for name, got := range want {
+		file := filepath.Join("testdata", name+".golden")
+		if *update {
+			assert.NoError(t, os.WriteFile(file, []byte(got), 0o644))
+			continue
+		}
+		data, err := os.ReadFile(file)
+		assert.NoError(t, err)
+		assert.Equal(t, got, string(data), name)
+	}
+	files, err := filepath.Glob("testdata/*.golden")
+	assert.NoError(t, err)
+	assert.Equal(t, len(files), len(want), "files and cases")
+}
+
+// TestGoldenFilesNameEveryHeader reads the table of headers from the source, so that none can be added without a golden
+// file, and with that without documentation.
+func TestGoldenFilesNameEveryHeader(t *testing.T) {
+	text := strings.Join(slices.Collect(maps.Values(goldens(t))), "\n")
+	headers := headerConstants(t)
+	assert.True(t, len(headers) >= 15, "the table of headers was found")
+	for _, name := range headers {
+		if !strings.Contains(text, "\n"+name+": ") {
+			t.Errorf("header %s stands in no golden file", name)
+		}
+	}
+}
+
+// headerConstants returns the values of the first group of constants in wire.go.
+func headerConstants(t testing.TB) []string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "wire.go", nil, parser.SkipObjectResolution)
+	assert.NoError(t, err)
+	for _, d := range f.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok || g.Tok != token.CONST {
+			continue
+		}
+		var values []string
+		for _, s := range g.Specs {
+			v, err := strconv.Unquote(s.(*ast.ValueSpec).Values[0].(*ast.BasicLit).Value)
+			assert.NoError(t, err)
+			values = append(values, v)
+		}
+		return values
+	}
+	return nil
+}
+
+// parse reads a message of a golden file with the parser of nats.go.
+func parse(t testing.TB, text string) (subject string, h wire.Headers, body []byte) {
+	t.Helper()
+	head, rest, _ := strings.Cut(text, "\n\n")
+	line, block, _ := strings.Cut(strings.TrimSuffix(head, "\n"), "\n")
+	if block != "" {
+		decoded, err := nats.DecodeHeadersMsg([]byte(strings.ReplaceAll(block, "\n", "\r\n") + "\r\n\r\n"))
+		assert.NoError(t, err)
+		h = wire.Headers(decoded)
+	}
+	_, subject, _ = strings.Cut(line, " ")
+	return subject, h, []byte(strings.TrimSuffix(rest, "\n"))
+}
+
+func golden(t testing.TB, name string) (subject string, h wire.Headers, body []byte) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name+".golden"))
+	assert.NoError(t, err)
+	return parse(t, string(data))
+}
+
+// TestGoldenRequestsAreRead holds the reader against what the files say.
+func TestGoldenRequestsAreRead(t *testing.T) {
+	withoutRest := full
+	withoutRest.Attempt, withoutRest.Stream, withoutRest.Own = 0, "", true
+	own := wire.Request{Own: true, HasTimeout: true, Timeout: 2 * time.Second, HasSent: true, Sent: 1767225600123}
+	retried := own
+	retried.Attempt, retried.Trace = 1, sampled
+	for name, want := range map[string]wire.Request{
+		"request_plain":      {},
+		"request_token":      own,
+		"request_token_full": withoutRest,
+		"request_retry":      retried,
+		"request_headers":    full,
+	} {
+		subject, h, _ := golden(t, name)
+		var got wire.Request
+		wire.ParseToken(subject[strings.LastIndexByte(subject, '.')+1:], &got)
+		var app endpoint.Header
+		if err := wire.ReadRequest(h, &got, &app); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		assert.Equal(t, got, want, name)
+	}
+}
+
+func TestGoldenRepliesAreRead(t *testing.T) {
+	for name, want := range map[string]*endpoint.Error{
+		"reply_success": nil,
+		"reply_refused": endpoint.ResourceExhausted.New("the service is at its limit").WithRetryAfter(250 * time.Millisecond).
+			WithReason("backlog_full").WithOutcome(endpoint.NotExecuted).AsRemote(),
+		"reply_no_retry": endpoint.Unavailable.New("closed for good").WithRetryAfter(-time.Second).
+			WithOutcome(endpoint.Executed).AsRemote(),
+		"reply_details": endpoint.ResourceExhausted.New("no more than 100 orders a day").
+			With(quota{100}, endpoint.Detail{Type: "acme.Blob", Value: []byte{0xff, 0}}).WithOutcome(endpoint.Executed).AsRemote(),
+		"reply_foreign": endpoint.NotFound.New("no such order").WithOutcome(endpoint.Executed).AsRemote(),
+		"no_responders": endpoint.Unavailable.New("nobody serves svc.add").WithReason("no_responders").WithOutcome(endpoint.NotExecuted),
+	} {
+		_, h, body := golden(t, name)
+		var app endpoint.Header
+		assert.Equal(t, wire.ReadReply(h, body, &app).Err, want, name)
+		assert.Equal(t, app.Len(), 0, name)
+	}
+
+	_, h, body := golden(t, "reply_instance")
+	var app endpoint.Header
+	assert.Equal(t, wire.ReadReply(h, body, &app), wire.Reply{MediaType: "text/csv", Instance: "7QJ4KZT2MB5XWNVC3HRD6PYAFE"})
+	assert.Equal(t, app.Get("x-rows"), "1")
+
+	_, h, body = golden(t, "pub_ack")
+	assert.True(t, h == nil && wire.IsPubAck(body), "is a PubAck")
+}
+
+// TestGoldenErrorsAreRead reads each of the sixteen back.
+func TestGoldenErrorsAreRead(t *testing.T) {
+	data, err := os.ReadFile("testdata/reply_errors.golden")
+	assert.NoError(t, err)
+	texts := strings.Split(string(data), "\nHPUB")
+	assert.Equal(t, len(texts), 16)
+	for i, want := range verdicts {
+		_, h, body := parse(t, texts[i])
+		var app endpoint.Header
+		assert.Equal(t, wire.ReadReply(h, body, &app).Err, want.WithOutcome(endpoint.Executed).AsRemote())
+		assert.Equal(t, want.Code, endpoint.Code(i+1))
+	}
+}

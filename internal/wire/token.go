@@ -1,0 +1,207 @@
+package wire
+
+import (
+	"encoding/hex"
+	"strconv"
+	"strings"
+)
+
+// A reply token is id 1*( "~" key value ): the id finds the waiting call, the pairs are metadata that costs no header.
+
+// MaxToken is the longest token that is read.
+const MaxToken = 160
+
+const (
+	slotDigits   = 4
+	secretDigits = 11 // 64 bits
+	minID        = 12
+	// MaxSlots is how many slots an id can name.
+	MaxSlots = 62 * 62 * 62 * 62
+)
+
+// AppendID writes the id of a slot and its 64 random bits.
+func AppendID(dst []byte, slot int, secret uint64) []byte {
+	dst = appendBase62(dst, uint64(slot), slotDigits)
+	return appendBase62(dst, secret, secretDigits)
+}
+
+// ParseID reads what AppendID wrote, from a token with or without pairs.
+func ParseID(token string) (slot int, secret uint64, ok bool) {
+	const n = slotDigits + secretDigits
+	if len(token) < n || len(token) > n && token[n] != '~' {
+		return 0, 0, false
+	}
+	s, ok1 := parseBase62(token[:slotDigits])
+	secret, ok2 := parseBase62(token[slotDigits:n])
+	return int(s), secret, ok1 && ok2
+}
+
+// AppendToken writes the pairs of r behind an id.
+func AppendToken(dst []byte, r *Request) []byte {
+	if r.HasTimeout {
+		dst = AppendTimeout(append(dst, '~', 'd'), r.Timeout)
+	}
+	if r.HasSent && r.Sent >= 0 && r.Sent < maxSent { // a clock before 1970 has nothing to say
+		dst = strconv.AppendInt(append(dst, '~', 's'), r.Sent, 36)
+	}
+	if c, ok := MediaLetter(r.MediaType); ok {
+		dst = append(dst, '~', 'm', c)
+	}
+	if r.Ack {
+		dst = append(dst, '~', 'a', '1')
+	}
+	if r.Tell {
+		dst = append(dst, '~', 'i', '1')
+	}
+	if b, ok := packTrace(r.Trace); ok {
+		dst = appendTrace(append(dst, '~', 't'), b)
+	}
+	return dst
+}
+
+// mediaLetters are the media types with a letter of their own, append-only. JSON needs none: a valid token without a
+// letter says JSON.
+var mediaLetters = [...]struct {
+	letter byte
+	name   string
+}{{'p', "application/proto"}, {'c', "application/cbor"}, {'r', "application/octet-stream"}}
+
+// JSONType is the media type of a valid token that names none.
+const JSONType = "application/json"
+
+// MediaLetter returns the letter of a media type.
+func MediaLetter(mediaType string) (byte, bool) {
+	for _, m := range mediaLetters {
+		if m.name == mediaType {
+			return m.letter, true
+		}
+	}
+	return 0, false
+}
+
+// ParseToken reads a reply subject's last token. A token of another form is foreign and says nothing: ok is false.
+// Unknown keys are skipped. A key of ours that is repeated, or a time that can't be read, makes the token foreign too; a
+// trace that can't be read is skipped, as a bad traceparent is.
+func ParseToken(token string, r *Request) (ok bool) {
+	id, pairs, found := strings.Cut(token, "~")
+	if !found || len(token) > MaxToken || len(id) < minID || !alnum(id) {
+		return false
+	}
+	out := Request{Own: true}
+	var seen uint32 // a bit for each key
+	for pair := range strings.SplitSeq(pairs, "~") {
+		if pair == "" || pair[0] < 'a' || pair[0] > 'z' || !alnum(pair[1:]) {
+			return false
+		}
+		bit := uint32(1) << (pair[0] - 'a')
+		known, ok := out.setPair(pair[0], pair[1:])
+		if !ok || known && seen&bit != 0 {
+			return false
+		}
+		seen |= bit
+	}
+	*r = out
+	return true
+}
+
+func (r *Request) setPair(key byte, v string) (known, ok bool) {
+	switch key {
+	case 'd':
+		r.Timeout, r.HasTimeout = ParseTimeout(v)
+		return true, r.HasTimeout
+	case 's':
+		r.Sent, r.HasSent = parseSent(v, 36)
+		return true, r.HasSent
+	case 'm':
+		r.MediaType = mediaOf(v)
+		return true, v != ""
+	case 'a':
+		r.Ack = v == "" || v == "1"
+	case 'i':
+		r.Tell = v == "" || v == "1"
+	case 't':
+		if b, ok := parseTrace(v); ok {
+			if tp := unpackTrace(b); ValidTrace(tp) {
+				r.Trace = tp
+			}
+		}
+	default:
+		return false, true
+	}
+	return true, true
+}
+
+// mediaOf returns the media type of a letter. One that is not known here is still not JSON: it gets a type that no codec
+// has, so that the call is refused by the name of what it wanted, rather than decoded as something else.
+func mediaOf(letter string) string {
+	for _, m := range mediaLetters {
+		if len(letter) == 1 && letter[0] == m.letter {
+			return m.name
+		}
+	}
+	return "unknown/" + letter
+}
+
+// maxSent is the year 2248. Later send times can't be told from now in nanoseconds without overflow.
+const maxSent = 1 << 43
+
+// parseSent reads unix milliseconds that a clock can show, in digits alone.
+func parseSent(v string, base int) (int64, bool) {
+	if v == "" || !alnum(v[:1]) { // ParseInt would take a sign
+		return 0, false
+	}
+	n, err := strconv.ParseInt(v, base, 64)
+	return n, err == nil && n < maxSent
+}
+
+func alnum(s string) bool {
+	for i := range len(s) {
+		if _, ok := digit(s[i]); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// packTrace takes a traceparent of version 00: 16 bytes trace id, 8 bytes span id, flags.
+func packTrace(tp string) (b [25]byte, ok bool) {
+	if !ValidTrace(tp) || tp[:2] != "00" {
+		return b, false
+	}
+	_, e1 := hex.Decode(b[:16], []byte(tp[3:35]))
+	_, e2 := hex.Decode(b[16:24], []byte(tp[36:52]))
+	_, e3 := hex.Decode(b[24:], []byte(tp[53:55]))
+	return b, e1 == nil && e2 == nil && e3 == nil
+}
+
+func unpackTrace(b [25]byte) string {
+	return "00-" + hex.EncodeToString(b[:16]) + "-" + hex.EncodeToString(b[16:24]) + "-" + hex.EncodeToString(b[24:])
+}
+
+// noTrace is a trace id that is none, and in part a span id that is none.
+const noTrace = "00000000000000000000000000000000"
+
+// ValidTrace checks the form of a W3C traceparent: as long as those of version 00, of any version but ff, with a trace id and a
+// span id that are not all zeros.
+func ValidTrace(tp string) bool {
+	if len(tp) != 55 || tp[2] != '-' || tp[35] != '-' || tp[52] != '-' {
+		return false
+	}
+	for i := range len(tp) {
+		c := tp[i]
+		if i != 2 && i != 35 && i != 52 && (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return tp[:2] != "ff" && tp[3:35] != noTrace && tp[36:52] != noTrace[:16]
+}
+
+// Sampled reports whether a traceparent has the sampled flag. Such a one travels as a header, so that any peer and the
+// broker's own tracing see it.
+func Sampled(tp string) bool {
+	if !ValidTrace(tp) {
+		return false
+	}
+	flags, err := strconv.ParseUint(tp[53:], 16, 8)
+	return err == nil && flags&1 == 1
+}

@@ -1,0 +1,159 @@
+package wire_test
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"postbus.example/internal/assert"
+	"postbus.example/internal/wire"
+)
+
+const id = "0007063UfDVRKBz"
+
+func TestTokenIsRead(t *testing.T) {
+	own := func(change func(*wire.Request)) wire.Request {
+		r := wire.Request{Own: true}
+		change(&r)
+		return r
+	}
+	timeout := func(d time.Duration) wire.Request {
+		return own(func(r *wire.Request) { r.HasTimeout, r.Timeout = true, d })
+	}
+	for token, want := range map[string]wire.Request{
+		id + "~d1500m":                      timeout(1500 * time.Millisecond),
+		id + "~d0S":                         timeout(0),
+		id + "~d99999999H":                  timeout(wire.MaxTimeout),
+		"abcdefghijkl~d1S":                  timeout(time.Second), // an id of another making
+		strings.Repeat("a", 90) + "~d1S":    timeout(time.Second),
+		id + "~s0":                          own(func(r *wire.Request) { r.HasSent = true }),
+		id + "~sMJUOHS3F":                   own(func(r *wire.Request) { r.HasSent, r.Sent = true, 1767225600123 }),
+		id + "~mp":                          own(func(r *wire.Request) { r.MediaType = "application/proto" }),
+		id + "~mc":                          own(func(r *wire.Request) { r.MediaType = "application/cbor" }),
+		id + "~mr":                          own(func(r *wire.Request) { r.MediaType = "application/octet-stream" }),
+		id + "~mz":                          own(func(r *wire.Request) { r.MediaType = "unknown/z" }), // never taken for JSON
+		id + "~mpp":                         own(func(r *wire.Request) { r.MediaType = "unknown/pp" }),
+		id + "~a1~i1":                       own(func(r *wire.Request) { r.Ack, r.Tell = true, true }),
+		id + "~a~i":                         own(func(r *wire.Request) { r.Ack, r.Tell = true, true }),
+		id + "~a2~i0":                       {Own: true},
+		id + "~x":                           {Own: true}, // unknown keys
+		id + "~x1~xyz~d1S~z":                timeout(time.Second),
+		id + "~t123":                        {Own: true}, // bad traces are no traces
+		id + "~t" + strings.Repeat("0", 34): {Own: true},
+		id + "~t" + strings.Repeat("z", 34): {Own: true},
+	} {
+		got := wire.Request{Stream: "left over"}
+		assert.True(t, wire.ParseToken(token, &got), token)
+		assert.Equal(t, got, want, token)
+	}
+}
+
+func TestForeignTokensSayNothing(t *testing.T) {
+	for _, token := range []string{
+		"", "~", "Zk4pN8sD", id, id + "~", id + "~~d1S", id + "~d1S~", "~d1S", "abcdefghijk~d1S", id + "~D1S", id + "~1", id + "~d1.S",
+		id + "~d1S~é", "0007063UfDVR-Bz~d1S", id + " ~d1S", id + "~d", id + "~dS", id + "~d1", id + "~d1s", id + "~d123456789m", id + "~d1SS",
+		id + "~s", id + "~s-1", id + "~szzzzzzzzz", id + "~s99999999999999", id + "~m", id + "~d1S~d2S", id + "~a~a", id + "~mp~mp",
+		strings.Repeat("a", 160) + "~d1S", id + "~x" + strings.Repeat("a", 200), "abcdefghijkl\x00~d1S",
+	} {
+		before := wire.Request{Timeout: 5, Stream: "kept"}
+		got := before
+		assert.True(t, !wire.ParseToken(token, &got), token)
+		assert.Equal(t, got, before, token)
+	}
+}
+
+func TestLongestToken(t *testing.T) {
+	r := full
+	r.Timeout, r.Sent = wire.MaxTimeout, 1<<43-1
+	token := string(wire.AppendToken(wire.AppendID(nil, wire.MaxSlots-1, math.MaxUint64), &r))
+	assert.True(t, len(token) <= wire.MaxToken, token)
+	var got wire.Request
+	assert.True(t, wire.ParseToken(token, &got), token)
+
+	fits := id + "~x" + strings.Repeat("a", wire.MaxToken-len(id)-2)
+	assert.True(t, wire.ParseToken(fits, &got), "160 bytes")
+	assert.True(t, !wire.ParseToken(fits+"a", &got), "161 bytes")
+}
+
+func TestTokenLeavesOutWhatItCanNotSay(t *testing.T) {
+	for name, r := range map[string]wire.Request{
+		"other media type": {MediaType: "text/csv"},
+		"JSON":             {MediaType: wire.JSONType},
+		"a clock of 1969":  {HasSent: true, Sent: -1},
+		"a clock of 2300":  {HasSent: true, Sent: 1 << 44},
+		"no trace":         {Trace: "00-x"},
+		"another version":  {Trace: "01" + trace[2:]},
+		"the rest":         {Attempt: 3, Stream: "bidi"},
+	} {
+		assert.Equal(t, tokenOf(&r), id, name)
+	}
+}
+
+func TestID(t *testing.T) {
+	for _, c := range []struct {
+		slot   int
+		secret uint64
+		text   string
+	}{
+		{0, 0, "000000000000000"},
+		{1, 1, "000100000000001"},
+		{61, 61, "000z0000000000z"},
+		{wire.MaxSlots - 1, math.MaxUint64, "zzzzLygHa16AHYF"},
+	} {
+		assert.Equal(t, string(wire.AppendID(nil, c.slot, c.secret)), c.text)
+		for _, token := range []string{c.text, c.text + "~", c.text + "~d1S"} {
+			slot, secret, ok := wire.ParseID(token)
+			assert.True(t, ok, token)
+			assert.Equal(t, slot, c.slot)
+			assert.Equal(t, secret, c.secret)
+		}
+	}
+	for _, token := range []string{"", "0", "00010000000000", "0001000000000001", "0001zzzzzzzzzzz", "0001LygHa16AHYG", "000.00000000001", "0001-0000000001", "0001000000000é"} {
+		_, _, ok := wire.ParseID(token)
+		assert.True(t, !ok, token)
+	}
+}
+
+func TestTimeoutGrammar(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"0H": 0, "0M": 0, "0S": 0, "0m": 0, "0u": 0, "0n": 0, "00000000m": 0,
+		"1n": 1, "1u": time.Microsecond, "1m": time.Millisecond, "1S": time.Second, "1M": time.Minute, "1H": time.Hour,
+		"007S": 7 * time.Second, "99999999n": 99999999, "99999999S": 99999999 * time.Second,
+		"76861433M": 76861433 * time.Minute, "76861434M": wire.MaxTimeout, "99999999M": wire.MaxTimeout,
+		"1281023H": 1281023 * time.Hour, "1281024H": wire.MaxTimeout, "99999999H": wire.MaxTimeout,
+	} {
+		got, ok := wire.ParseTimeout(text)
+		assert.True(t, ok, text)
+		assert.Equal(t, got, want, text)
+	}
+	for _, text := range []string{"", "m", "1", "10", "123456789m", "-1m", "+1m", "1.5S", "1ms", "1s", "1h", " 1m", "1m ", "1 m", "1_0m", "٣m", "0x1m", "1\x00"} {
+		_, ok := wire.ParseTimeout(text)
+		assert.True(t, !ok, text)
+	}
+}
+
+func TestTimeoutIsWritten(t *testing.T) {
+	for want, d := range map[string]time.Duration{
+		"0m": 0, "1n": 1, "999n": 999, "1u": 1000, "1500u": 1500 * time.Microsecond, "999999u": time.Second - 1,
+		"1m": time.Millisecond, "250m": 250 * time.Millisecond, "1000m": time.Second, "1500m": 1500*time.Millisecond + 999, "99999999m": 99999999 * time.Millisecond,
+		"100000S": 100000 * time.Second, "1666666M": 99999999*time.Second + time.Second, "76861433M": wire.MaxTimeout,
+	} {
+		assert.Equal(t, string(wire.AppendTimeout(nil, d)), want)
+	}
+	assert.Equal(t, string(wire.AppendTimeout([]byte("~d"), -time.Second)), "~d0m")
+}
+
+func TestTraceForm(t *testing.T) {
+	for tp, sampledToo := range map[string]bool{trace: false, sampled: true, "01" + sampled[2:]: true, trace[:53] + "ff": true, trace[:53] + "fe": false} {
+		assert.True(t, wire.ValidTrace(tp), tp)
+		assert.Equal(t, wire.Sampled(tp), sampledToo, tp)
+	}
+	zeros := strings.Repeat("0", 32)
+	for _, tp := range []string{
+		"", "00", trace[:54], trace + "0", trace + "-x", "ff" + trace[2:], strings.ToUpper(trace), "0g" + trace[2:], "00_" + trace[3:],
+		"00-" + zeros + trace[35:], trace[:36] + zeros[:16] + trace[52:], trace[:53] + "0x",
+	} {
+		assert.True(t, !wire.ValidTrace(tp) && !wire.Sampled(tp), tp)
+	}
+}
