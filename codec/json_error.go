@@ -20,8 +20,10 @@ func jsonError(err error) error {
 		return &DecodeError{Offset: e.Offset, Problem: "malformed JSON: " + e.Error(), Cause: err}
 	}
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return &DecodeError{Field: clip(e.Field), Offset: e.Offset,
-			Problem: fmt.Sprintf("can't take JSON %s, want %s", clip(e.Value), jsonKind(e.Type)), Cause: err}
+		return &DecodeError{
+			Field: clip(e.Field), Offset: e.Offset,
+			Problem: fmt.Sprintf("can't take JSON %s, want %s", clip(e.Value), jsonKind(e.Type)), Cause: err,
+		}
 	}
 	return &DecodeError{Offset: -1, Problem: "JSON of the wrong form", Cause: err}
 }

@@ -48,7 +48,8 @@ func TestJSONBytesAreThoseOfTheStandardLibrary(t *testing.T) {
 	for _, v := range []any{
 		&message{}, &message{Text: "<script>&\u2028\u2029\x00\xff\"\\"}, &message{Raw: json.RawMessage(" {\"a\" : [1, 2]\n}")},
 		&message{Raw: json.RawMessage("broken")}, new("text\n"), new(1e21), new(any(nil)), (*message)(nil), nil, &[]int{}, new([]int),
-		&map[int]string{2: "b", 1: "a"}, new(json.Number("12.50")), new(json.Number("x")), &struct{}{}, message{},
+		&map[int]string{2: "b", 1: "a"}, new(json.Number("12.50")), new(json.Number("x")), &struct{}{},
+		message{},
 	} {
 		same(t, v)
 	}

@@ -77,15 +77,39 @@ var jsonTypes = []struct {
 	v    any    // a pointer to the message
 	path string // where the trouble is, "" if there is none
 }{
-	{new(1), ""}, {new("x"), ""}, {new(any("x")), ""}, {&struct{}{}, ""}, {&time.Time{}, ""}, {new(json.RawMessage("1")), ""},
-	{new(uintptr(1)), ""}, {&node{Next: &node{}, Kids: map[string][]node{"a": {{}}}}, ""}, {&loop{{}, {}}, ""},
-	{new(ch), "chan int"}, {new(f), "func()"}, {new(1i), "complex128"}, {new(complex64(1)), "complex64"},
-	{new(unsafe.Pointer(nil)), "Pointer"}, {new(&ch), "*chan int"}, {&[]chan int{ch}, "[]chan int[]"}, {&[1]func(){f}, "[1]func()[]"},
-	{&map[string]chan int{"a": ch}, "map[string]chan int[]"}, {&broken{}, "broken.C"},
-	{&map[int8]int{1: 1}, ""}, {&map[textKey]int{{}: 1}, ""}, {&map[bool]int{true: 1}, "map[bool]int"},
-	{&map[float64]int{1: 1}, "map[float64]int"}, {&map[[1]int]int{{}: 1}, "map[[1]int]int"}, {&map[any]int{1: 1}, "map[interface {}]int"},
-	{&selfValue{}, ""}, {&selfPointer{}, ""}, {&[]selfPointer{{}}, ""}, {&[1]selfPointer{}, ""}, {&struct{ S selfPointer }{}, ""},
-	{&map[string]selfValue{"a": {}}, ""}, {&map[string]*selfPointer{"a": {}}, ""}, {&map[string][]selfPointer{"a": {{}}}, ""},
+	{new(1), ""},
+	{new("x"), ""},
+	{new(any("x")), ""},
+	{&struct{}{}, ""},
+	{&time.Time{}, ""},
+	{new(json.RawMessage("1")), ""},
+	{new(uintptr(1)), ""},
+	{&node{Next: &node{}, Kids: map[string][]node{"a": {{}}}}, ""},
+	{&loop{{}, {}}, ""},
+	{new(ch), "chan int"},
+	{new(f), "func()"},
+	{new(1i), "complex128"},
+	{new(complex64(1)), "complex64"},
+	{new(unsafe.Pointer(nil)), "Pointer"},
+	{new(&ch), "*chan int"},
+	{&[]chan int{ch}, "[]chan int[]"},
+	{&[1]func(){f}, "[1]func()[]"},
+	{&map[string]chan int{"a": ch}, "map[string]chan int[]"},
+	{&broken{}, "broken.C"},
+	{&map[int8]int{1: 1}, ""},
+	{&map[textKey]int{{}: 1}, ""},
+	{&map[bool]int{true: 1}, "map[bool]int"},
+	{&map[float64]int{1: 1}, "map[float64]int"},
+	{&map[[1]int]int{{}: 1}, "map[[1]int]int"},
+	{&map[any]int{1: 1}, "map[interface {}]int"},
+	{&selfValue{}, ""},
+	{&selfPointer{}, ""},
+	{&[]selfPointer{{}}, ""},
+	{&[1]selfPointer{}, ""},
+	{&struct{ S selfPointer }{}, ""},
+	{&map[string]selfValue{"a": {}}, ""},
+	{&map[string]*selfPointer{"a": {}}, ""},
+	{&map[string][]selfPointer{"a": {{}}}, ""},
 	{&map[string]selfPointer{"a": {ch}}, "map[string]codec_test.selfPointer[].C"},
 	{&map[string][1]selfPointer{"a": {{ch}}}, "map[string][1]codec_test.selfPointer[][].C"},
 	{&map[string]struct{ S selfPointer }{"a": {selfPointer{ch}}}, "map[string]struct { S codec_test.selfPointer }[].S.C"},
@@ -95,17 +119,29 @@ var jsonTypes = []struct {
 	}{M: map[string]selfPointer{"a": {}}}, "*"},
 	{&struct {
 		C chan int `json:"-"`
-	}{}, ""}, {&struct {
+	}{}, ""},
+	{&struct {
 		C chan int `json:"-,"`
-	}{}, "*"}, {&struct {
+	}{}, "*"},
+	{&struct {
 		C chan int `json:",omitempty"`
 	}{ch}, "*"},
-	{&struct{ c chan int }{}, ""}, {&base, "Base.Done"}, {&struct{ Base }{base}, "*"}, {&struct{ lower }{lower{ch}}, "*"},
-	{&struct{ lowerFunc }{f}, ""}, {&struct{ UpperFunc }{f}, "*"}, {&ptrBase{&base}, "ptrBase.Base.Done"},
-	{&hides{base, "x"}, ""}, {&hidesByTag{base, "x"}, ""}, {&ties{base, Other{ch}}, ""}, {&tieBroken{base, Tagged{"x"}}, ""},
-	{&twice{left{base}, right{base}}, ""}, {&struct {
+	{&struct{ c chan int }{}, ""},
+	{&base, "Base.Done"},
+	{&struct{ Base }{base}, "*"},
+	{&struct{ lower }{lower{ch}}, "*"},
+	{&struct{ lowerFunc }{f}, ""},
+	{&struct{ UpperFunc }{f}, "*"},
+	{&ptrBase{&base}, "ptrBase.Base.Done"},
+	{&hides{base, "x"}, ""},
+	{&hidesByTag{base, "x"}, ""},
+	{&ties{base, Other{ch}}, ""},
+	{&tieBroken{base, Tagged{"x"}}, ""},
+	{&twice{left{base}, right{base}}, ""},
+	{&struct {
 		Base `json:"b"`
-	}{base}, "*"}, {&struct {
+	}{base}, "*"},
+	{&struct {
 		Base `json:"-"`
 	}{base}, ""},
 	{&struct {
@@ -115,7 +151,8 @@ var jsonTypes = []struct {
 	{&struct {
 		selfValue
 		X int
-	}{}, ""}, {&struct {
+	}{}, ""},
+	{&struct {
 		time.Time
 		C chan int
 	}{C: ch}, ""},

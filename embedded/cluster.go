@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -236,12 +237,18 @@ func routesPerPeer(o *server.Options) int {
 // then the first ones would not know the others', and have no way back to a cluster after a restart.
 func freePorts(n int) ([]int, error) {
 	found := make([]int, n)
+	held := make([]net.Listener, 0, n) // until all are found: else one might be found twice
+	defer func() {
+		for _, l := range held {
+			_ = l.Close() // fails only if it is closed already
+		}
+	}()
 	for i := range found {
-		l, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(loopback, "0"))
 		if err != nil {
 			return nil, fmt.Errorf("embedded: StartCluster: %w", err)
 		}
-		defer l.Close() // not before all are found: else one might be found twice
+		held = append(held, l)
 		found[i] = l.Addr().(*net.TCPAddr).Port
 	}
 	return found, nil

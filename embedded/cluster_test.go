@@ -69,7 +69,7 @@ func TestStartClusterOnConsecutivePorts(t *testing.T) {
 			continue
 		}
 		assert.NoError(t, err)
-		defer c.Shutdown()
+		t.Cleanup(c.Shutdown)
 		assert.Equal(t, c.Server(1).URL(), "nats://"+net.JoinHostPort("127.0.0.1", strconv.Itoa(first+1)))
 		return
 	}

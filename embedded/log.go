@@ -68,7 +68,7 @@ func (l *logger) log(level slog.Level, format string, v []any) {
 	if !l.out.Enabled(ctx, level) {
 		return
 	}
-	l.out.LogAttrs(ctx, level, strings.TrimSpace(fmt.Sprintf(format, v...)))
+	l.out.LogAttrs(ctx, level, strings.TrimSpace(fmt.Sprintf(format, v...))) //nolint:sloglint // the server's words
 }
 
 // fatalError is a fatal line with the errors that were formatted into it.

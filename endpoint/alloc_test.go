@@ -2,6 +2,7 @@ package endpoint_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"postbus.example/endpoint"
@@ -14,7 +15,7 @@ var fixed = &addResponse{Sum: 3}
 var trivial = transportFunc(func(context.Context, *endpoint.Call) (any, error) { return fixed, nil })
 
 func sixNoops() []endpoint.Option {
-	return []endpoint.Option{endpoint.With(noop, noop, noop, noop, noop, noop)}
+	return []endpoint.Option{endpoint.With(slices.Repeat([]endpoint.Middleware{noop}, 6)...)}
 }
 
 func allocs(t *testing.T, f func()) float64 {

@@ -77,7 +77,7 @@ func TestContextThatEndedBefore(t *testing.T) {
 	asError(t, err, endpoint.DeadlineExceeded, endpoint.NotSent)
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 
-	_, err = caller(m)(nil, &addRequest{}) //nolint:staticcheck // what must not panic
+	_, err = caller(m)(nil, &addRequest{}) // must not panic
 	asError(t, err, endpoint.InvalidArgument, endpoint.NotSent)
 }
 

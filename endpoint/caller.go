@@ -95,8 +95,10 @@ func bounded(k Kind) bool { return k == UnaryKind || k == GatherKind }
 
 func (k *caller) fail(errs []error) *caller {
 	err := errors.Join(errs...)
-	k.err = &Error{Code: InvalidArgument, Message: fmt.Sprintf("caller of %.80q: %v", k.subject, err), cause: err,
-		outcome: NotSent, reason: ReasonConstruction}
+	k.err = &Error{
+		Code: InvalidArgument, Message: fmt.Sprintf("caller of %.80q: %v", k.subject, err), cause: err,
+		outcome: NotSent, reason: ReasonConstruction,
+	}
 	return k
 }
 

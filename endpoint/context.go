@@ -99,7 +99,7 @@ func (c *Call) Begin(parent context.Context, deadline time.Time) context.Context
 	if d, ok := parent.Deadline(); ok && (deadline.IsZero() || d.Before(deadline)) {
 		deadline = d
 	}
-	c.ctx.parent, c.ctx.deadline = parent, deadline
+	c.ctx.parent, c.ctx.deadline = parent, deadline //nolint:fatcontext // a call begins once
 	if c.Side == ServerSide {
 		c.ctx.call = c
 	}

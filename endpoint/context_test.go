@@ -16,7 +16,8 @@ import (
 // begin makes a call's own context, as a transport does.
 func begin(parent context.Context, side endpoint.Side, deadline time.Time) (*endpoint.Call, context.Context) {
 	c := endpoint.NewCall(&endpoint.Spec{}, "a.b", side)
-	return c, c.Begin(parent, deadline)
+	ctx := c.Begin(parent, deadline)
+	return c, ctx
 }
 
 func TestCallContextDeadline(t *testing.T) {
@@ -48,7 +49,7 @@ func TestCallContextTakesTheSmallerDeadline(t *testing.T) {
 		parent := t.Context()
 		if !c.parent.IsZero() {
 			p, cancel := context.WithDeadline(parent, c.parent)
-			defer cancel()
+			t.Cleanup(cancel)
 			parent = p
 		}
 		call, ctx := begin(parent, endpoint.ServerSide, c.own)

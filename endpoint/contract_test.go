@@ -114,7 +114,7 @@ var (
 		Del(string)
 		All() iter.Seq2[string, string]
 	} = (*endpoint.Header)(nil)
-	_ interface {
+	_ interface { //nolint:interfacebloat // all that a Call shows
 		Message() (any, error)
 		Body() []byte
 		ReplyBody() []byte
@@ -133,14 +133,8 @@ var (
 		SetInstance(string)
 		SetReceived(time.Time)
 	} = (*endpoint.Call)(nil)
-	_ = func(c *endpoint.Call) {
-		var (
-			_ *endpoint.Spec     = c.Spec
-			_ string             = c.Subject
-			_ endpoint.Side      = c.Side
-			_ int                = c.Attempt
-			_ [3]endpoint.Header = [3]endpoint.Header{c.Header, c.Reply, c.Trailer}
-		)
+	_ = func(c *endpoint.Call) (*endpoint.Spec, string, endpoint.Side, int, [3]endpoint.Header) {
+		return c.Spec, c.Subject, c.Side, c.Attempt, [3]endpoint.Header{c.Header, c.Reply, c.Trailer}
 	}
 )
 
@@ -164,7 +158,7 @@ func TestTheWholeProgram(t *testing.T) {
 	assert.Equal(t, resp, &addResponse{Sum: 3})
 	_, err = sum(t.Context(), &addRequest{B: 13})
 	assert.True(t, errors.Is(err, endpoint.FailedPrecondition))
-	assert.Equal(t, err.(*endpoint.Error).Message, "13 is unlucky")
+	assert.Equal(t, err.(*endpoint.Error).Message, "13 is unlucky") //nolint:errorlint // it must be one itself
 
 	assert.NoError(t, bus.Serve("math", endpoint.Service(contract{Add: add, Primes: count})))
 	math := endpoint.Client[contract](bus, "math")

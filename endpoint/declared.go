@@ -21,7 +21,8 @@ type declaration struct {
 // name. Both sides declare it. By default errors of foreign types cross as unknown, without text.
 func Errors[T error](name string, code Code) Option {
 	t := reflect.TypeFor[T]()
-	d := declaration{name: name, code: code,
+	d := declaration{
+		name: name, code: code,
 		find: func(err error) (error, bool) {
 			e, ok := errors.AsType[T](err)
 			return e, ok
@@ -33,10 +34,9 @@ func Errors[T error](name string, code Code) Option {
 				v.Elem().Set(reflect.New(t.Elem()))
 			}
 			if json.Unmarshal(value, v.Interface()) != nil || t.Kind() == reflect.Pointer && v.Elem().IsNil() {
-				return nil, false // null would make an error that is a nil pointer
+				return nil, false //nolint:nilerr // what can't be read is not the declared error; null would make one that is a nil pointer
 			}
-			e, ok := v.Elem().Interface().(error)
-			return e, ok
+			return reflect.TypeAssert[error](v.Elem())
 		},
 	}
 	if t.Kind() == reflect.Interface {
@@ -49,7 +49,8 @@ func Errors[T error](name string, code Code) Option {
 // an [*Error] of the code with err's text as the message, for which errors.Is finds err again. Both sides declare it.
 // By default errors of foreign types cross as unknown, without text.
 func ErrorValue(name string, code Code, err error) Option {
-	d := declaration{name: name, code: code,
+	d := declaration{
+		name: name, code: code,
 		find:   func(e error) (error, bool) { return err, errors.Is(e, err) },
 		detail: func(error) ([]byte, error) { return nil, nil },
 		revive: func([]byte) (error, bool) { return err, true },
@@ -65,8 +66,9 @@ func declare(optionName string, d declaration, fault error) Option {
 		if fault != nil {
 			return fault
 		}
+		// A fault is not itself of the code: no %w.
 		if d.name == "" || d.code == OK || int(d.code) >= numCodes {
-			return fmt.Errorf("%q as %v needs a name and an error code", d.name, d.code)
+			return fmt.Errorf("%q as %s needs a name and an error code", d.name, d.code.String())
 		}
 		for _, other := range s.spec.declared {
 			if other.name == d.name {
@@ -85,7 +87,7 @@ func (s *Spec) author(err error) error {
 	authored := found && !e.remote && !e.received
 	if found {
 		out = *e
-		if err != error(e) {
+		if err != error(e) { //nolint:errorlint // whether something wraps e is the question
 			out.cause = err // what wrapped it is for the logs
 		}
 	} else {
@@ -112,8 +114,8 @@ func (s *Spec) author(err error) error {
 
 // revive finds the declared error in what a peer said and makes it the cause, so that errors.Is and errors.As see it.
 func (s *Spec) revive(err error) error {
-	e, ok := err.(*Error)
-	if !ok || !e.remote || e.cause != nil {
+	e, ok := err.(*Error) //nolint:errorlint // a peer's verdict is one itself; what wraps one is this side's
+	if !ok || e == nil || !e.remote || e.cause != nil {
 		return err
 	}
 	for _, det := range e.Details {
@@ -130,7 +132,7 @@ func (s *Spec) revive(err error) error {
 }
 
 // safely is revive for bytes of a peer, in which the type's own UnmarshalJSON may find a reason to panic.
-func (d *declaration) safely(value []byte) (err error, ok bool) {
+func (d *declaration) safely(value []byte) (err error, ok bool) { //nolint:revive // the error is the value here
 	defer func() {
 		if recover() != nil {
 			err, ok = nil, false

@@ -66,7 +66,7 @@ func detailName(t reflect.Type) string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if n, ok := reflect.New(t).Interface().(interface{ DetailName() string }); ok {
+	if n, ok := reflect.TypeAssert[interface{ DetailName() string }](reflect.New(t)); ok {
 		return n.DetailName()
 	}
 	return strings.Map(func(r rune) rune {

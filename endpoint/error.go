@@ -122,7 +122,7 @@ func (e *Error) AsAuthored() *Error {
 // asReceived marks what a caller returned: such an error is not authored by whoever passes it on. An error of a
 // middleware's own type stays what it is, unless it would smuggle an unmarked one along: then it becomes the cause.
 func asReceived(err error) error {
-	if e, ok := err.(*Error); ok {
+	if e, ok := err.(*Error); ok { //nolint:errorlint // one that is wrapped follows below
 		if e == nil || e.received {
 			return err
 		}

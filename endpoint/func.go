@@ -155,7 +155,7 @@ func inbound[T any](c *Call) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for {
 			m, err := c.Recv()
-			if err == io.EOF { // itself: an input that failed with a wrapped EOF has not come to its end
+			if err == io.EOF { //nolint:errorlint // itself: an input that failed with a wrapped EOF has not come to its end
 				return
 			}
 			v, ok := unbox[T](m, c.Spec.reqPtr)

@@ -70,8 +70,8 @@ func (h *Header) Clone() Header { return Header{slices.Clone(h.fields)} }
 // MaxHeaderBytes is what the headers of one message may weigh in all: names, values and four bytes a line.
 const MaxHeaderBytes = 8 << 10
 
-// reservedHeaders belong to the protocol or the broker; applications must not write them. See Principles 3 in
-// docs/protocol.md.
+// reservedHeaders belong to the protocol or the broker; applications must not write them. See Request headers
+// in docs/protocol.md.
 var reservedHeaders = []string{"status", "description", "content-type", "content-encoding", "accept"}
 
 // ReservedHeader reports whether a name belongs to the protocol or the broker: applications can't send it and bridges

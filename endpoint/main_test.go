@@ -102,7 +102,7 @@ func collect(seq iter.Seq2[*addResponse, error]) (sums []int, err error) {
 // asError asserts what every error of a call is.
 func asError(t testing.TB, err error, code endpoint.Code, outcome endpoint.Outcome) *endpoint.Error {
 	t.Helper()
-	e, ok := err.(*endpoint.Error)
+	e, ok := err.(*endpoint.Error) //nolint:errorlint // it must be one itself
 	if !ok {
 		t.Fatalf("got %T (%v), want *endpoint.Error of %v", err, err, code)
 	}

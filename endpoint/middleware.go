@@ -1,6 +1,9 @@
 package endpoint
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Handler runs one call: it is all that middleware and transports see. A unary call returns its reply message (a
 // pointer); a call that streams out passes its items to [Call.Send] and returns nil.
@@ -13,9 +16,9 @@ type Middleware func(next Handler) Handler
 // Chain composes middleware; the first is the outermost. Nil ones are left out; without any the handler stays as it is.
 func Chain(mws ...Middleware) Middleware {
 	return func(h Handler) Handler {
-		for i := len(mws) - 1; i >= 0; i-- {
-			if mws[i] != nil {
-				h = mws[i](h)
+		for _, mw := range slices.Backward(mws) {
+			if mw != nil {
+				h = mw(h)
 			}
 		}
 		return h

@@ -356,3 +356,28 @@ func TestCodecs(t *testing.T) {
 	_, err = endpoint.Caller[*[]byte, *[]byte](m, "svc.op", endpoint.Codec(codec.Raw))(t.Context(), &data)
 	assert.Equal(t, asError(t, err, endpoint.InvalidArgument, endpoint.NotExecuted).Reason(), endpoint.ReasonMediaType)
 }
+
+// A nil *Error in an error interface is a programmer's slip that must neither panic nor count as success.
+func TestTypedNilErrorIsAFailure(t *testing.T) {
+	var none *endpoint.Error
+	slip := endpoint.OnServer(func(endpoint.Handler) endpoint.Handler {
+		return func(context.Context, *endpoint.Call) (any, error) { return nil, none }
+	})
+	m := endpoint.NewMux()
+	assert.NoError(t, m.Serve("svc.add", endpoint.New(add, slip)))
+	_, err := endpoint.Caller[*addRequest, *addResponse](m, "svc.add", endpoint.Errors[*missing]("missing", endpoint.NotFound))(t.Context(), &addRequest{})
+	assert.ErrorIs(t, err, endpoint.Unknown)
+	assert.Equal(t, m.Stats()[0].Failures(), uint64(1))
+}
+
+type missing struct{}
+
+func (*missing) Error() string { return "missing" }
+
+// An endpoint of raw bytes takes nothing else: bare bytes must not be read as JSON.
+func TestRawEndpointTakesRawOnly(t *testing.T) {
+	ep := endpoint.New(func(_ context.Context, b []byte) ([]byte, error) { return b, nil }, endpoint.Codec(codec.Raw))
+	set, err := ep.Spec().Codecs(codec.NewSet(codec.JSON))
+	assert.NoError(t, err)
+	assert.Equal(t, set.Names(), []string{"application/octet-stream"})
+}

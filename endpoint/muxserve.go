@@ -57,7 +57,7 @@ func (x *muxCall) run(ctx context.Context) (muxItem, *Error) {
 
 // asError makes an *Error of any error without losing what it is.
 func asError(err error) *Error {
-	if e, ok := err.(*Error); ok {
+	if e, ok := err.(*Error); ok && e != nil { //nolint:errorlint // what wraps one is kept as the cause
 		return e
 	}
 	e := Crossing(err)
@@ -161,7 +161,7 @@ func (x *muxCall) recv(ctx context.Context) func() (any, error) {
 func (x *muxCall) upload(ctx context.Context) {
 	for {
 		m, err := x.client.Recv()
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // itself: what wraps one is a stream that broke off
 			close(x.in)
 			return
 		}

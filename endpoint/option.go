@@ -176,7 +176,8 @@ func Backlog(n int, wait time.Duration) Option {
 	}}
 }
 
-// Codec chooses the codec of one caller, or an endpoint's first choice. By default it is the transport's.
+// Codec chooses the codec of one caller, or an endpoint's first choice; of an endpoint that chooses codec.Raw it is the only
+// one. By default it is the transport's.
 func Codec(c codec.Codec) Option {
 	return &option{name: "Codec", set: func(s *settings) error {
 		if c == nil {

@@ -3,6 +3,7 @@ package endpoint_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,8 +157,8 @@ func TestMiddlewareOrder(t *testing.T) {
 		for _, n := range want {
 			all = append(all, n+"s")
 		}
-		for i := len(want) - 1; i >= 0; i-- {
-			all = append(all, want[i])
+		for _, n := range slices.Backward(want) {
+			all = append(all, n)
 		}
 		if strings.Join(log, " ") != strings.Join(all, " ") {
 			t.Fatalf("got  %v\nwant %v", log, all)

@@ -89,10 +89,10 @@ func (f contractField) configure(s *settings, groupOpts []Option, used map[Optio
 }
 
 // unused finds the options of a group that fitted none of its fields.
-func unused(opts []Option, used map[Option]bool, any bool) []error {
+func unused(opts []Option, used map[Option]bool, some bool) []error {
 	var errs []error
 	for _, o := range opts {
-		if o, ok := o.(*option); ok && any && o.kinds != nil && !used[o] {
+		if o, ok := o.(*option); ok && some && o.kinds != nil && !used[o] {
 			errs = append(errs, fmt.Errorf("option %s applies to no field", o.name))
 		}
 	}
@@ -105,7 +105,7 @@ func eachField(v reflect.Value, visit func(contractField)) []error {
 		return []error{fmt.Errorf("%v is not a struct of functions", v.Type())}
 	}
 	var options func(string) []Option
-	if o, ok := v.Addr().Interface().(interface{ Options(string) []Option }); ok {
+	if o, ok := reflect.TypeAssert[interface{ Options(string) []Option }](v.Addr()); ok {
 		options = o.Options
 	}
 	var errs []error
@@ -148,8 +148,7 @@ func fieldFunc(v reflect.Value, sf reflect.StructField) (contractFunc, bool) {
 	if !sf.IsExported() {
 		return nil, false
 	}
-	fn, ok := v.Addr().Interface().(contractFunc)
-	return fn, ok
+	return reflect.TypeAssert[contractFunc](v.Addr())
 }
 
 func parseTag(sf reflect.StructField, fn contractFunc) (contractField, error) {

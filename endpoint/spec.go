@@ -106,15 +106,15 @@ func (s *Spec) NewRequest() any { return newMessage(s.newReq, s.Request) }
 func (s *Spec) NewResponse() any { return newMessage(s.newResp, s.Response) }
 
 // newMessage serves a Spec that was written by hand too; one without types takes anything.
-func newMessage(make func() any, t reflect.Type) any {
-	if make != nil {
-		return make()
+func newMessage(alloc func() any, t reflect.Type) any {
+	if alloc != nil {
+		return alloc()
 	}
 	if t == nil {
 		return new(any)
 	}
-	make, _ = constructor(t)
-	return make()
+	alloc, _ = constructor(t)
+	return alloc()
 }
 
 // Errors returns the names and codes of the declared errors, in order, as a new slice.
@@ -133,7 +133,8 @@ type DeclaredError struct {
 }
 
 // Codecs returns those of accepted that can carry both messages, the endpoint's own choice first. A message type that
-// none of them can encode, nested parts included, is an error that names type and path.
+// none of them can encode, nested parts included, is an error that names type and path. An endpoint that chose codec.Raw
+// takes nothing else.
 func (s *Spec) Codecs(accepted codec.Set) (codec.Set, error) {
 	var cs []codec.Codec
 	if s.Codec != nil {
@@ -141,6 +142,9 @@ func (s *Spec) Codecs(accepted codec.Set) (codec.Set, error) {
 			return codec.Set{}, err
 		}
 		cs = append(cs, s.Codec)
+	}
+	if s.Codec == codec.Raw { // bytes are meant as they are: bare ones must not be read as something else
+		return codec.NewSet(cs...), nil
 	}
 	var fault error
 	for _, name := range accepted.Names() {

@@ -61,7 +61,7 @@ func bucketOf(d time.Duration) int {
 // Count returns how many durations were counted.
 func (h *Histogram) Count() uint64 {
 	var n uint64
-	for _, c := range h.Counts {
+	for _, c := range &h.Counts {
 		n += c
 	}
 	return n
@@ -74,7 +74,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 		return 0
 	}
 	rank, seen := uint64(min(max(q, 0), 1)*float64(total-1))+1, uint64(0)
-	for i, c := range h.Counts {
+	for i, c := range &h.Counts {
 		if seen += c; seen >= rank {
 			return BucketBound(i)
 		}
@@ -84,7 +84,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 
 // Add merges another histogram into h.
 func (h *Histogram) Add(other *Histogram) {
-	for i, c := range other.Counts {
+	for i, c := range &other.Counts {
 		h.Counts[i] += c
 	}
 	h.Sum += other.Sum
@@ -130,8 +130,10 @@ func (m *Meter) Done(took time.Duration, err *Error) {
 
 // Stats reads the counters. They are read one by one, so a reading during traffic may be off by the calls in between.
 func (m *Meter) Stats() Stats {
-	s := Stats{Refused: m.refused.Load(), Expired: m.expired.Load(), InFlight: m.inFlight.Load(), Waiting: m.waiting.Load(),
-		Errors: map[Code]uint64{}}
+	s := Stats{
+		Refused: m.refused.Load(), Expired: m.expired.Load(), InFlight: m.inFlight.Load(), Waiting: m.waiting.Load(),
+		Errors: map[Code]uint64{},
+	}
 	for c := range m.errors {
 		if n := m.errors[c].Load(); n > 0 {
 			s.Errors[Code(c)] = n

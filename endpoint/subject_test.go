@@ -76,8 +76,18 @@ func TestMatchSubject(t *testing.T) {
 		pattern, subject string
 		want             bool
 	}{
-		{"a.b", "a.b", true}, {"a.b", "a.c", false}, {"a.*", "a.b", true}, {"a.*", "a", false}, {"a.*", "a.b.c", false},
-		{"a.>", "a", false}, {"a.>", "a.b", true}, {"a.>", "a.b.c", true}, {">", "a", true}, {"*", "a.b", false}, {"*.b", "a.b", true}, {"a", "a.b", false},
+		{"a.b", "a.b", true},
+		{"a.b", "a.c", false},
+		{"a.*", "a.b", true},
+		{"a.*", "a", false},
+		{"a.*", "a.b.c", false},
+		{"a.>", "a", false},
+		{"a.>", "a.b", true},
+		{"a.>", "a.b.c", true},
+		{">", "a", true},
+		{"*", "a.b", false},
+		{"*.b", "a.b", true},
+		{"a", "a.b", false},
 	} {
 		assert.Equal(t, endpoint.MatchSubject(c.pattern, c.subject), c.want, c.pattern, c.subject)
 	}

@@ -83,7 +83,7 @@ func public(err error) (*endpoint.Error, int) {
 	switch {
 	case err == nil:
 		e = endpoint.Internal.New("")
-	case !ok:
+	case !ok || e == nil:
 		e = endpoint.CodeOf(err).New("")
 	}
 	if e.Code == endpoint.OK || e.Code > endpoint.Unauthenticated {

@@ -105,10 +105,10 @@ func kitNext(next endpoint.Handler) func(context.Context, any) (any, error) {
 
 // notSent says truthfully of an error that next was never called. The error itself stays in the chain.
 func notSent(err error) error {
-	if e, ok := err.(*endpoint.Error); ok { //nolint:errorlint // what wraps one stays in the chain, below
+	if e, ok := err.(*endpoint.Error); ok && e != nil { //nolint:errorlint // what wraps one stays in the chain, below
 		return e.WithOutcome(endpoint.NotSent)
 	}
-	if e, ok := errors.AsType[*endpoint.Error](err); ok {
+	if e, ok := errors.AsType[*endpoint.Error](err); ok && e != nil {
 		return e.WithCause(err).WithOutcome(endpoint.NotSent)
 	}
 	return endpoint.CodeOf(err).Wrap(err, err.Error()).WithOutcome(endpoint.NotSent)

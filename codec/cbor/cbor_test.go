@@ -184,16 +184,32 @@ func TestCheckType(t *testing.T) {
 		v    any
 		path string
 	}{
-		{&sample{}, ""}, {&rec{}, ""}, {new(any), ""}, {&time.Time{}, ""}, {&big.Int{}, ""}, {&hides{Base{ch}, "x"}, ""}, {&struct{}{}, ""},
-		{&map[string]textual{"a": {ch}}, ""}, {&[]textual{{}}, ""}, {&map[[2]int]bool{{}: true}, ""}, {&map[float64]bool{1: true}, ""},
-		{&ch, "chan int"}, {new(uintptr(1)), "uintptr"}, {new(1i), "complex128"}, {&[]func(){nil}, "[]func()[]"},
-		{&map[chan int]int{ch: 1}, "map[chan int]int"}, {&Base{ch}, "Base.Done"}, {&struct{ Base }{Base{ch}}, "*"},
+		{&sample{}, ""},
+		{&rec{}, ""},
+		{new(any), ""},
+		{&time.Time{}, ""},
+		{&big.Int{}, ""},
+		{&hides{Base{ch}, "x"}, ""},
+		{&struct{}{}, ""},
+		{&map[string]textual{"a": {ch}}, ""},
+		{&[]textual{{}}, ""},
+		{&map[[2]int]bool{{}: true}, ""},
+		{&map[float64]bool{1: true}, ""},
+		{&ch, "chan int"},
+		{new(uintptr(1)), "uintptr"},
+		{new(1i), "complex128"},
+		{&[]func(){nil}, "[]func()[]"},
+		{&map[chan int]int{ch: 1}, "map[chan int]int"},
+		{&Base{ch}, "Base.Done"},
+		{&struct{ Base }{Base{ch}}, "*"},
 		{&Order{Lines: []struct{ Meta map[string]Base }{{map[string]Base{"a": {ch}}}}}, "Order.Lines[].Meta[].Done"},
 		{&struct {
 			C chan int `json:"c" cbor:"-"`
-		}{}, ""}, {&struct {
+		}{}, ""},
+		{&struct {
 			C chan int `json:"-" cbor:"c"`
-		}{}, "*"}, {&struct{ c chan int }{}, ""},
+		}{}, "*"},
+		{&struct{ c chan int }{}, ""},
 	} {
 		_, err := cbor.CBOR.Append(nil, tt.v)
 		typ := reflect.TypeOf(tt.v).Elem()

@@ -34,22 +34,32 @@ func depth(v reflect.Value, levels, steps int) error {
 			}
 		}
 	case reflect.Map:
-		for it := v.MapRange(); it.Next(); {
-			if err := depth(it.Key(), levels-1, steps); err != nil {
-				return err
-			}
-			if err := depth(it.Value(), levels-1, steps); err != nil {
-				return err
-			}
-		}
+		return mapDepth(v, levels-1, steps)
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if _, _, ok := fieldName(v.Type().Field(i)); !ok {
-				continue
-			}
-			if err := depth(v.Field(i), levels-1, steps); err != nil {
-				return err
-			}
+		return structDepth(v, levels-1, steps)
+	}
+	return nil
+}
+
+func mapDepth(v reflect.Value, levels, steps int) error {
+	for it := v.MapRange(); it.Next(); {
+		if err := depth(it.Key(), levels, steps); err != nil {
+			return err
+		}
+		if err := depth(it.Value(), levels, steps); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func structDepth(v reflect.Value, levels, steps int) error {
+	for i := range v.NumField() {
+		if _, _, ok := fieldName(v.Type().Field(i)); !ok {
+			continue
+		}
+		if err := depth(v.Field(i), levels, steps); err != nil {
+			return err
 		}
 	}
 	return nil

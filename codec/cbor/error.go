@@ -30,7 +30,7 @@ func decodeError(err error) error {
 		out.Problem = fmt.Sprintf("a map has one key twice, again at index %d", e.Index)
 		return out
 	}
-	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) { //nolint:errorlint // a wrapped EOF is an UnmarshalCBOR's
 		out.Problem = "malformed CBOR: unexpected end of data"
 		return out
 	}
@@ -42,7 +42,7 @@ func decodeError(err error) error {
 
 // fixed reports whether the text of an error is made of constants and numbers alone.
 func fixed(err error) bool {
-	switch err.(type) {
+	switch err.(type) { //nolint:errorlint // what wraps one has a text of its own
 	case *cbor.SyntaxError, *cbor.SemanticError, *cbor.ExtraneousDataError, *cbor.MaxNestedLevelError,
 		*cbor.MaxArrayElementsError, *cbor.MaxMapPairsError:
 		return true

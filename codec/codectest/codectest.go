@@ -112,7 +112,7 @@ type suite struct {
 }
 
 func newSuite(c codec.Codec, opts []Option) *suite {
-	s := &suite{c: c, samples: plainSamples, equal: func(got, want any) bool { return reflect.DeepEqual(got, want) }}
+	s := &suite{c: c, samples: plainSamples, equal: reflect.DeepEqual}
 	s.unencodable = append(s.unencodable, plainUnencodable...)
 	for _, opt := range opts {
 		opt(s)

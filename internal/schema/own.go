@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -86,7 +87,7 @@ func ask(t reflect.Type) (raw json.RawMessage, err error) {
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()
-	d, ok := reflect.New(t).Interface().(Describer)
+	d, ok := reflect.TypeAssert[Describer](reflect.New(t))
 	if !ok {
 		return nil, errors.New("an interface has no schema")
 	}
@@ -121,11 +122,7 @@ func refersToRoot(v any) bool {
 			}
 		}
 	case []any:
-		for _, item := range v {
-			if refersToRoot(item) {
-				return true
-			}
-		}
+		return slices.ContainsFunc(v, refersToRoot)
 	}
 	return false
 }

@@ -41,12 +41,15 @@ func (v textInt) MarshalText() ([]byte, error)    { return fmt.Appendf(nil, "t%d
 func (v textString) MarshalText() ([]byte, error) { return []byte("s" + v), nil }
 func (v *byteJSON) MarshalJSON() ([]byte, error)  { return fmt.Appendf(nil, "[%d]", *v), nil }
 func (v *mixed) MarshalJSON() ([]byte, error)     { return strconv.AppendInt(nil, int64(v.N), 10), nil }
-func (v mixed) MarshalText() ([]byte, error)      { return strconv.AppendInt(nil, int64(v.N), 10), nil }
-func (v *mixed) JSONSchema() json.RawMessage      { return json.RawMessage(`{"type":"integer"}`) }
-func (v described) MarshalJSON() ([]byte, error)  { return fmt.Appendf(nil, `[%d, %d]`, v.X, v.Y), nil }
+
+func (v mixed) MarshalText() ([]byte, error)     { return strconv.AppendInt(nil, int64(v.N), 10), nil }
+func (v *mixed) JSONSchema() json.RawMessage     { return json.RawMessage(`{"type":"integer"}`) }
+func (v described) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, `[%d, %d]`, v.X, v.Y), nil }
+
 func (v described) JSONSchema() json.RawMessage {
 	return json.RawMessage(`{ "type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2 }`)
 }
+
 func (v enum) JSONSchema() json.RawMessage     { return json.RawMessage(`{"enum":["","<red>","green"]}`) }
 func (v *ptrEnum) JSONSchema() json.RawMessage { return json.RawMessage(`{"required":["K"]}`) }
 

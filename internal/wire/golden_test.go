@@ -94,19 +94,19 @@ func goldens(t testing.TB) map[string]string {
 		errs = append(errs, failure(t, e.WithOutcome(endpoint.Executed)))
 	}
 	ours := &wire.Request{HasTimeout: true, Timeout: 2 * time.Second, HasSent: true, Sent: 1767225600123, MediaType: wire.JSONType}
-	token := inbox + tokenOf(ours)
+	replyTo := inbox + tokenOf(ours)
 	twins := wire.Headers{}
 	wire.WriteRequest(twins, &full)
 	sparse := wire.Headers{wire.TraceParent: {sampled}}
 	wire.WriteRest(sparse, &wire.Request{Attempt: 1})
 	return map[string]string{
 		"request_plain": message("PUB", "svc.add _INBOX.Jq3nYbV0mTf7uHkz2wRxLc.Zk4pN8sD", nil, []byte(question)),
-		"request_token": message("PUB", "svc.add "+token, nil, []byte(question)),
+		"request_token": message("PUB", "svc.add "+replyTo, nil, []byte(question)),
 		"request_token_full": message("PUB", "svc.add "+inbox+tokenOf(&full), nil,
 			[]byte("\\x08\\x01\\x10\\x02")),
-		"request_retry":   message("HPUB", "svc.add "+token, sparse, []byte(question)),
+		"request_retry":   message("HPUB", "svc.add "+replyTo, sparse, []byte(question)),
 		"request_headers": message("HPUB", "svc.add "+inbox+string(wire.AppendID(nil, 7, 0x0123456789abcdef)), twins, []byte("\\x08\\x01\\x10\\x02")),
-		"reply_success":   message("PUB", token, nil, []byte(`{"sum":3}`)),
+		"reply_success":   message("PUB", replyTo, nil, []byte(`{"sum":3}`)),
 		"reply_instance": message("HPUB", inbox+tokenOf(&wire.Request{Tell: true}), wire.Headers{
 			wire.Instance: {"7QJ4KZT2MB5XWNVC3HRD6PYAFE"}, wire.ContentType: {"text/csv"}, "X-Rows": {"1"},
 		}, []byte("sum,3")),
@@ -120,8 +120,8 @@ func goldens(t testing.TB) map[string]string {
 		"reply_foreign": message("HPUB", "_INBOX.Jq3nYbV0mTf7uHkz2wRxLc.Zk4pN8sD", wire.Headers{
 			wire.ServiceError: {"no such order"}, wire.ServiceCode: {"404"},
 		}, nil),
-		"no_responders": "HMSG " + token + "\nNATS/1.0 503\nNats-Subject: svc.add\n",
-		"pub_ack":       message("MSG", token, nil, []byte(`{"stream":"AUDIT","seq":42}`)),
+		"no_responders": "HMSG " + replyTo + "\nNATS/1.0 503\nNats-Subject: svc.add\n",
+		"pub_ack":       message("MSG", replyTo, nil, []byte(`{"stream":"AUDIT","seq":42}`)),
 	}
 }
 

@@ -15,7 +15,8 @@ import (
 
 func readReply(h wire.Headers, body string) (wire.Reply, endpoint.Header) {
 	var app endpoint.Header
-	return wire.ReadReply(h, []byte(body), &app), app
+	r := wire.ReadReply(h, []byte(body), &app)
+	return r, app
 }
 
 // TestForeignErrors reads services that have no Rpc-Code.
@@ -26,7 +27,8 @@ func TestForeignErrors(t *testing.T) {
 		"413": endpoint.ResourceExhausted, "429": endpoint.ResourceExhausted, "499": endpoint.Canceled, "500": endpoint.Internal,
 		"501": endpoint.Unimplemented, "502": endpoint.Unavailable, "503": endpoint.Unavailable,
 		"200": endpoint.Unknown, "418": endpoint.Unknown, "0": endpoint.Unknown, "-1": endpoint.Unknown, "": endpoint.Unknown,
-		"E42": endpoint.Unknown, " 404 ": endpoint.NotFound, strings.Repeat("9", 30): endpoint.Unknown,
+		"E42": endpoint.Unknown, strings.Repeat("9", 30): endpoint.Unknown,
+		" 404 ": endpoint.NotFound, //nolint:gocritic // the space is the case
 	} {
 		r, _ := readReply(wire.Headers{"nats-service-error": {"no"}, "NATS-SERVICE-ERROR-CODE": {status}, "Rpc-Outcome": {"not_executed"}}, `{"x":1}`)
 		assert.Equal(t, r.Err, want.New("no").WithOutcome(endpoint.Executed).AsRemote(), status)

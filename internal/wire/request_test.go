@@ -59,8 +59,10 @@ func TestHeaderWinsOverToken(t *testing.T) {
 		"TraceParent": {sampled},
 	}, token)
 	assert.True(t, err == nil)
-	assert.Equal(t, got, wire.Request{Own: true, HasTimeout: true, Timeout: 7 * time.Second, HasSent: true, Sent: 5,
-		MediaType: "application/json", Ack: true, Trace: sampled})
+	assert.Equal(t, got, wire.Request{
+		Own: true, HasTimeout: true, Timeout: 7 * time.Second, HasSent: true, Sent: 5,
+		MediaType: "application/json", Ack: true, Trace: sampled,
+	})
 
 	got, _, err = readRequest(wire.Headers{"Content-Type": {""}, "traceparent": {"garbage"}, "X-Other": {"1"}}, token)
 	assert.True(t, err == nil)

@@ -94,19 +94,19 @@ func ParseTimeout(s string) (time.Duration, bool) {
 	if len(s) < 2 || len(s) > 9 {
 		return 0, false
 	}
-	var n time.Duration
+	var n int64
 	for i := range len(s) - 1 {
 		if s[i] < '0' || s[i] > '9' {
 			return 0, false
 		}
-		n = n*10 + time.Duration(s[i]-'0')
+		n = n*10 + int64(s[i]-'0')
 	}
 	for _, u := range timeoutUnits {
 		if u.name == s[len(s)-1] {
-			if n > MaxTimeout/u.size {
+			if n > int64(MaxTimeout/u.size) {
 				return MaxTimeout, true
 			}
-			return n * u.size, true
+			return time.Duration(n) * u.size, true
 		}
 	}
 	return 0, false
