@@ -1,0 +1,290 @@
+// Package bus serves and calls endpoints over NATS: a call is a request on a subject, a queue group is the registry and
+// the load balancer.
+//
+//	b, err := bus.Connect("nats://localhost:4222", bus.WithName("calculator"), bus.WithVersion("1.4.0"))
+//	b.Serve("svc.add", endpoint.New(add))                                      // the whole server
+//	sum := endpoint.Caller[*AddRequest, *AddResponse](b, "svc.add")            // the whole client
+//
+// Every service is a NATS micro service (ADR-32) on the wire: nats req, nats service ls and the micro clients of other
+// languages work with ours, and ours with theirs. docs/protocol.md has what travels.
+//
+// A call ends by its deadline whatever else happens, and fails with a code, a reason and a truthful outcome, never as a
+// bare timeout where the cause is knowable.
+package bus
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/codec"
+	"postbus.example/endpoint"
+)
+
+// Bus serves and calls endpoints over one NATS connection. It is safe for concurrent use. The zero value is not usable:
+// see Connect and New.
+type Bus struct {
+	*config
+	nc    *nats.Conn
+	owned bool
+	id    string
+	mux   *replyMux
+
+	buffers bool // the connection keeps what is published while it is away, and sends it later
+
+	malformed atomic.Uint64
+
+	serving sync.Mutex // one Serve at a time looks at the broker's last word
+
+	mu       sync.RWMutex
+	mws      []endpoint.Middleware
+	served   map[string]*operation // by subject
+	services map[string]*service   // by name
+	leaving  map[*operation]bool   // taken away by Stop, and not yet at their end
+	state    state
+	taken    atomic.Pointer[map[string]*operation] // a copy of served, for callbacks: they never wait for a lock
+
+	ending   atomic.Bool     // somebody drains
+	hurry    context.Context // ends when what drains is to come to an end
+	rush     context.CancelFunc
+	drained  chan struct{}
+	drainErr error
+}
+
+type state uint8
+
+const (
+	running state = iota
+	draining
+	closed
+)
+
+var (
+	_ endpoint.Transport     = (*Bus)(nil)
+	_ endpoint.Server        = (*Bus)(nil)
+	_ endpoint.Directory     = (*Bus)(nil)
+	_ endpoint.StatsReporter = (*Bus)(nil)
+)
+
+// Instance is one running member of a service, as Discover finds it.
+type Instance = endpoint.Instance
+
+// Connect makes a bus on a connection of its own, with the settings that make failures prompt: publishing while
+// disconnected fails at once, reconnects go on for good with jitter, a dead peer is noticed in four seconds. Drain or Close
+// ends it. It fails with every fault of its options, or when the broker can't be reached, or when this client may not
+// receive replies.
+func Connect(url string, opts ...Option) (*Bus, error) {
+	c, err := newConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(url, append(connDefaults(c), c.nats...)...)
+	if err != nil {
+		return nil, fmt.Errorf("bus: connect to %s: %w", redact(url), err)
+	}
+	b, err := newBus(nc, c, true)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// New makes a bus on your connection, which stays yours: handlers on it keep working, and Drain and Close leave it open.
+// What an adopted connection can't have: the settings that Connect makes; with its reconnect buffer, a request that is
+// published at the very moment the connection breaks may be sent later (it is refused then by its send time).
+func New(nc *nats.Conn, opts ...Option) (*Bus, error) {
+	c, err := newConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	if nc == nil {
+		return nil, errors.New("bus: the connection is nil")
+	}
+	if len(c.nats) > 0 {
+		return nil, errors.New("bus: WithNATS is for Connect: New takes the connection as it is")
+	}
+	return newBus(nc, c, false)
+}
+
+func newBus(nc *nats.Conn, c *config, owned bool) (*Bus, error) {
+	b := &Bus{
+		config: c, nc: nc, owned: owned, id: newID(),
+		served: map[string]*operation{}, services: map[string]*service{}, leaving: map[*operation]bool{}, drained: make(chan struct{}),
+		buffers: nc.Opts.ReconnectBufSize >= 0,
+	}
+	b.hurry, b.rush = context.WithCancel(context.Background())
+	b.taken.Store(new(map[string]*operation))
+	b.maxPayload.Store(nc.MaxPayload())
+	prefix := c.inboxPrefix
+	if prefix == "" {
+		prefix = "_INBOX"
+	}
+	if err := b.openInbox(prefix + "." + newID()); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// openInbox subscribes to the replies and makes sure that the broker lets us.
+func (b *Bus) openInbox(prefix string) error {
+	before := b.nc.LastError()
+	mux, err := newReplyMux(b.nc, prefix)
+	if err != nil {
+		return fmt.Errorf("bus: subscribe to replies: %w", err)
+	}
+	if err := b.nc.FlushTimeout(5 * time.Second); err != nil {
+		_ = mux.sub.Unsubscribe()
+		return fmt.Errorf("bus: subscribe to replies: %w", err)
+	}
+	if err := b.nc.LastError(); err != nil && !errors.Is(err, before) && strings.Contains(err.Error(), prefix) {
+		_ = mux.sub.Unsubscribe()
+		return fmt.Errorf("bus: this client may not receive replies below %s (see WithInboxPrefix): %w", prefix, err)
+	}
+	b.mux = mux
+	return nil
+}
+
+// newID returns 26 characters that no one can guess.
+func newID() string { return crand.Text() }
+
+// connDefaults are the settings of a connection that the bus owns.
+func connDefaults(c *config) []nats.Option {
+	opts := []nats.Option{
+		nats.ReconnectBufSize(-1), // a request must not be sent after its caller gave up
+		nats.MaxReconnects(-1),
+		nats.CustomReconnectDelay(reconnectDelay),
+		nats.PingInterval(2 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.FlusherTimeout(5 * time.Second),
+		nats.ReconnectOnFlusherError(),
+		nats.IgnoreAuthErrorAbort(),
+		nats.DrainTimeout(5 * time.Second),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			c.logger.Warn("nats error", slog.String("subject", subject), slog.Any("error", err))
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				c.logger.Warn("nats connection lost", slog.Any("error", err))
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			c.maxPayload.Store(nc.MaxPayload())
+			c.logger.Info("nats connection back", slog.String("server", nc.ConnectedUrlRedacted()))
+		}),
+	}
+	if c.name != "" {
+		opts = append(opts, nats.Name(c.name))
+	}
+	return opts
+}
+
+// reconnectDelay spreads the clients of a server that restarts: the first delay is uniform over two seconds, later ones
+// have full jitter up to five.
+func reconnectDelay(attempts int) time.Duration {
+	if attempts <= 1 {
+		return rand.N(2 * time.Second)
+	}
+	return rand.N(min(2*time.Second<<min(attempts-1, 4), 5*time.Second))
+}
+
+// redact leaves user information out of an URL, or a list of them.
+func redact(url string) string {
+	urls := strings.Split(url, ",")
+	for i, u := range urls {
+		if at := strings.LastIndexByte(u, '@'); at >= 0 {
+			scheme := ""
+			if s := strings.Index(u, "://"); s >= 0 && s < at {
+				scheme = u[:s+3]
+			}
+			urls[i] = scheme + u[at+1:]
+		}
+	}
+	return strings.Join(urls, ",")
+}
+
+// Use puts middleware outermost around every handler and every caller made from now on, the first outermost.
+func (b *Bus) Use(mws ...endpoint.Middleware) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mws = append(b.mws, mws...)
+}
+
+// Middleware returns what Use was given so far, as one. Callers take it when they are made.
+func (b *Bus) Middleware() endpoint.Middleware {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return endpoint.Chain(slices.Clone(b.mws)...)
+}
+
+// Codec returns the default codec.
+func (b *Bus) Codec() codec.Codec { return b.codecs.Default() }
+
+// DefaultTimeout returns what bounds calls whose context has no deadline.
+func (b *Bus) DefaultTimeout() time.Duration { return b.timeout }
+
+// Conn returns the NATS connection.
+func (b *Bus) Conn() *nats.Conn { return b.nc }
+
+// ID returns the id of this instance, under which all its services are found.
+func (b *Bus) ID() string { return b.id }
+
+// Stats returns the counters of each endpoint, by subject, and last an entry without one for the bus itself.
+func (b *Bus) Stats() []endpoint.Stats {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	var out []endpoint.Stats
+	for _, op := range b.served {
+		out = append(out, op.stats())
+	}
+	slices.SortFunc(out, func(a, b endpoint.Stats) int { return strings.Compare(a.Subject, b.Subject) })
+	own := endpoint.Stats{Late: b.mux.late.Load(), Malformed: b.malformed.Load(), Reconnects: b.nc.Stats().Reconnects}
+	if n, err := b.mux.sub.Dropped(); err == nil {
+		own.Dropped = uint64(max(n, 0))
+	}
+	return append(out, own)
+}
+
+// Ready returns nil when the bus is connected and its own services answer; else why not. It asks the broker, and itself
+// by way of the broker. Without permission to ask itself, or to be asked, being connected is enough.
+func (b *Bus) Ready(ctx context.Context) error {
+	b.mu.RLock()
+	st, names := b.state, make([]string, 0, len(b.services))
+	for name, s := range b.services {
+		if !s.mute {
+			names = append(names, name)
+		}
+	}
+	b.mu.RUnlock()
+	if st != running {
+		return endpoint.Unavailable.New("the bus is draining").WithReason(reasonDraining).WithOutcome(endpoint.NotSent)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if !b.nc.IsConnected() {
+		return b.sendError(nats.ErrDisconnected, 0)
+	}
+	if err := b.nc.FlushWithContext(ctx); err != nil {
+		return b.sendError(err, 0)
+	}
+	for _, name := range names {
+		if err := b.pingSelf(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+// Package bustest gives tests a bus on a real NATS server in their own process.
+//
+//	b := bustest.New(t)                                   // server and bus, gone with the test
+//	err := b.Serve("svc.add", endpoint.New(add))
+package bustest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/bus"
+	"postbus.example/embedded"
+)
+
+// New starts a NATS server without a socket and connects a bus to it; both end with the test, the bus by a drain. Errors
+// fail the test at once, a handler that does not end within ten seconds fails it too. The bus logs to the test unless
+// bus.WithLogger says otherwise.
+func New(t testing.TB, opts ...bus.Option) *bus.Bus {
+	t.Helper()
+	return Connect(t, Server(t, embedded.WithoutListener()), opts...)
+}
+
+// Server starts a NATS server that ends with the test.
+func Server(t testing.TB, opts ...embedded.Option) *embedded.Server {
+	t.Helper()
+	s, err := embedded.Start(opts...)
+	if err != nil {
+		t.Fatalf("bustest: %v", err)
+	}
+	t.Cleanup(s.Shutdown)
+	return s
+}
+
+// Connect connects a bus to a server, in process; it is drained when the test ends. One server may have many.
+func Connect(t testing.TB, s *embedded.Server, opts ...bus.Option) *bus.Bus {
+	t.Helper()
+	opts = append([]bus.Option{bus.WithLogger(slog.New(slog.NewTextHandler(t.Output(), nil))), bus.WithNATS(nats.InProcessServer(s))}, opts...)
+	b, err := bus.Connect("", opts...)
+	if err != nil {
+		t.Fatalf("bustest: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := b.Drain(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("bustest: drain: %v", err)
+		}
+	})
+	return b
+}

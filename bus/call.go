@@ -1,0 +1,261 @@
+package bus
+
+import (
+	"context"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/codec"
+	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
+)
+
+// overlapGrace is how long a call waits for the real reply after a stream's acknowledgement came.
+const overlapGrace = 250 * time.Millisecond
+
+// Handler calls the subject over the bus. It is bare: endpoint.Caller puts middleware, codec and types around it. A bad
+// subject makes a handler that says so, before anything is sent.
+func (b *Bus) Handler(subject string, s *endpoint.Spec) endpoint.Handler {
+	if err := endpoint.ValidateSubject(subject); err != nil {
+		return failing(endpoint.InvalidArgument.Wrap(err, err.Error()))
+	}
+	if s.Kind != endpoint.UnaryKind {
+		return failing(endpoint.Unimplemented.Errorf("this version of the bus carries unary calls only, not %v", s.Kind).
+			WithReason(endpoint.ReasonUnsupported))
+	}
+	p := &proxy{bus: b, subject: subject, mayBeAck: ackFields(s.Response), guess: untyped(s.Response)}
+	return p.call
+}
+
+func failing(e *endpoint.Error) endpoint.Handler {
+	e = e.WithOutcome(endpoint.NotSent)
+	return func(context.Context, *endpoint.Call) (any, error) { return nil, e }
+}
+
+// proxy is the caller's end of one subject.
+type proxy struct {
+	bus      *Bus
+	subject  string
+	mayBeAck bool // the response type could itself look like a stream's acknowledgement
+	guess    bool // the response type is not known
+}
+
+func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
+	body, mediaType, err := c.Encoded()
+	if err != nil {
+		return nil, err
+	}
+	if endpoint.InstanceFrom(ctx) != "" {
+		return nil, endpoint.Unimplemented.New("this version of the bus has no direct calls").
+			WithReason(endpoint.ReasonUnsupported).WithOutcome(endpoint.NotSent)
+	}
+	if err := p.bus.gone(); err != nil {
+		return nil, err
+	}
+	if p.bus.buffers && !p.bus.nc.IsConnected() { // its reconnect buffer would send the request later
+		return nil, p.bus.offline()
+	}
+	now := time.Now()
+	deadline, done := endpoint.Wait(ctx)
+	if deadline.IsZero() {
+		deadline = now.Add(p.bus.timeout)
+	}
+	left := deadline.Sub(now)
+	if left <= 0 {
+		return nil, endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
+	}
+	slot, secret := p.bus.mux.open(nil)
+	defer p.bus.mux.close(slot)
+	if err := p.send(c, slot, secret, body, mediaType, now, left); err != nil {
+		return nil, err
+	}
+	return p.wait(ctx, c, slot, deadline, done)
+}
+
+// gone tells that nobody receives replies any more.
+func (b *Bus) gone() error {
+	select {
+	case <-b.drained:
+		return b.sendError(nats.ErrConnectionClosed, 0)
+	default:
+		return nil
+	}
+}
+
+// offline tells a connection that is away for now from one that is gone.
+func (b *Bus) offline() *endpoint.Error {
+	if b.nc.IsClosed() {
+		return b.sendError(nats.ErrConnectionClosed, 0)
+	}
+	return b.sendError(nats.ErrDisconnected, 0)
+}
+
+// send publishes the request. Metadata rides in the reply subject; only what has no place there makes headers.
+func (p *proxy) send(c *endpoint.Call, slot *slot, secret uint64, body []byte, mediaType string, now time.Time, left time.Duration) error {
+	meta := wire.Request{
+		HasTimeout: true, Timeout: left, HasSent: true, Sent: now.UnixMilli(),
+		MediaType: mediaType, Tell: c.Observed(), Attempt: c.Attempt, Trace: c.Trace(),
+	}
+	var room [192]byte
+	token := append(room[:0], p.bus.mux.prefix...)
+	token = wire.AppendID(token, slot.index, secret)
+	var h wire.Headers
+	if p.bus.headerMetadata {
+		h = wire.Headers{}
+		wire.WriteRequest(h, &meta)
+	} else {
+		h = rest(&meta, c.Header.Get(wire.TraceParent) != "")
+		token = wire.AppendToken(token, &meta)
+	}
+	if c.Header.Len() > 0 {
+		if err := c.Header.Validate(); err != nil {
+			return headerFault(endpoint.InvalidArgument, &c.Header, err).WithOutcome(endpoint.NotSent)
+		}
+		if h == nil {
+			h = wire.Headers{}
+		}
+		wire.WriteApp(h, &c.Header)
+	}
+	var err error
+	size := len(body)
+	if n := wire.Size(h); n > endpoint.MaxHeaderBytes { // ours come on top of the application's
+		return endpoint.InvalidArgument.Errorf("headers of %d bytes, at most %d are sent", n, endpoint.MaxHeaderBytes).
+			WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.NotSent)
+	}
+	if h == nil {
+		err = p.bus.nc.PublishRequest(p.subject, string(token), body)
+	} else {
+		size += wire.Size(h)
+		err = p.bus.nc.PublishMsg(&nats.Msg{Subject: p.subject, Reply: string(token), Header: nats.Header(h), Data: body})
+	}
+	if err != nil {
+		return p.bus.sendError(err, size)
+	}
+	return nil
+}
+
+// rest makes headers of what the token can't say, nil if there is nothing. A trace goes as a header when it is sampled, so
+// that any peer and the broker's own tracing see it; when the application sent one too, which would win; and when it is of
+// a version that the token has no form for.
+func rest(meta *wire.Request, traced bool) wire.Headers {
+	var h wire.Headers
+	set := func(name, value string) {
+		if h == nil {
+			h = wire.Headers{}
+		}
+		h[name] = []string{value}
+	}
+	if _, ok := wire.MediaLetter(meta.MediaType); !ok && meta.MediaType != wire.JSONType && meta.MediaType != "" {
+		set(wire.ContentType, meta.MediaType)
+	}
+	if meta.Trace != "" && (traced || wire.Sampled(meta.Trace) || !strings.HasPrefix(meta.Trace, "00-")) {
+		set(wire.TraceParent, meta.Trace)
+		meta.Trace = ""
+	}
+	if meta.Attempt > 0 {
+		if h == nil {
+			h = wire.Headers{}
+		}
+		wire.WriteRest(h, meta)
+	}
+	return h
+}
+
+// wait takes the reply. It returns by the deadline, whatever the connection does.
+func (p *proxy) wait(ctx context.Context, c *endpoint.Call, s *slot, deadline time.Time, done <-chan struct{}) (any, error) {
+	left := time.Until(deadline)
+	if s.timer == nil {
+		s.timer = time.NewTimer(left)
+	} else {
+		s.timer.Reset(left)
+	}
+	defer s.timer.Stop()
+	var ack *nats.Msg
+	for {
+		select {
+		case msg := <-s.ch:
+			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
+				if ack == nil {
+					s.timer.Reset(min(overlapGrace, time.Until(deadline)))
+				}
+				ack = msg
+				continue
+			}
+			return p.reply(c, msg)
+		case <-s.timer.C:
+			if ack != nil {
+				return p.overlap(c, ack)
+			}
+			return nil, endpoint.ContextError(ctx)
+		case <-done:
+			return nil, endpoint.ContextError(ctx)
+		case <-p.bus.drained:
+			select {
+			case msg := <-s.ch: // it came just in time
+				return p.reply(c, msg)
+			default:
+			}
+			return nil, p.bus.sendError(nats.ErrConnectionClosed, 0).WithOutcome(endpoint.MaybeExecuted)
+		}
+	}
+}
+
+func (p *proxy) reply(c *endpoint.Call, msg *nats.Msg) (any, error) {
+	if len(msg.Header) == 0 {
+		return c.SetReply(msg.Data, "", p.bus.codecs)
+	}
+	r := wire.ReadReply(wire.Headers(msg.Header), msg.Data, &c.Reply)
+	if r.Instance != "" {
+		c.SetInstance(r.Instance)
+	}
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	return c.SetReply(msg.Data, r.MediaType, p.bus.codecs)
+}
+
+// overlap ends a call that got a stream's acknowledgement and no reply. Where the reply's type is not known, the
+// acknowledgement may be what a service meant to say.
+func (p *proxy) overlap(c *endpoint.Call, ack *nats.Msg) (any, error) {
+	if p.guess {
+		return p.reply(c, ack)
+	}
+	return nil, endpoint.FailedPrecondition.Errorf("a JetStream stream covers %s and answered in place of a service: %s", p.subject, ack.Data).
+		WithReason(endpoint.ReasonJetStreamOverlap).WithOutcome(endpoint.MaybeExecuted)
+}
+
+// ackFields reports whether a response type has fields named stream and seq, so that a reply of that form is meant.
+func ackFields(t reflect.Type) bool {
+	if t == nil {
+		return false
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return false
+	}
+	found := map[string]bool{}
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" {
+			name = f.Name
+		}
+		found[strings.ToLower(name)] = true
+	}
+	return found["stream"] && found["seq"]
+}
+
+// untyped reports whether a response type takes any reply.
+func untyped(t reflect.Type) bool {
+	if t == nil {
+		return true
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.Kind() == reflect.Map || t.Kind() == reflect.Interface || t == reflect.TypeFor[[]byte]() || t == reflect.TypeFor[codec.Payload]()
+}

@@ -1,0 +1,100 @@
+package bus_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"postbus.example/bus"
+	"postbus.example/bus/bustest"
+	"postbus.example/embedded"
+	"postbus.example/endpoint"
+	"postbus.example/internal/assert"
+)
+
+// inSeconds rounds up: less than a second has passed since the deadline was set.
+func inSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+// remaining answers how many seconds its context has left.
+func remaining(ctx context.Context, _ *AddRequest) (*AddResponse, error) {
+	d, ok := ctx.Deadline()
+	if !ok {
+		return nil, endpoint.Internal.New("no deadline")
+	}
+	return &AddResponse{inSeconds(time.Until(d))}, nil
+}
+
+func TestWhichDeadlineCounts(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener())
+	service := bustest.Connect(t, s, quiet(), bus.WithDefaultTimeout(40*time.Second))
+	caller := bustest.Connect(t, s, quiet(), bus.WithDefaultTimeout(20*time.Second))
+	serve(t, service, "svc.own", endpoint.New(remaining, endpoint.Timeout(5*time.Second)))
+	serve(t, service, "svc.none", endpoint.New(remaining))
+	nc := foreign(t, s)
+	assert.Equal(t, string(request(t, nc, "svc.own", `{}`).Data), `{"Sum":5}`, "the endpoint's own")
+	assert.Equal(t, string(request(t, nc, "svc.none", `{}`).Data), `{"Sum":40}`, "the bus's default")
+	assert.Equal(t, string(request(t, nc, "svc.own", `{}`, "Rpc-Timeout", "3S").Data), `{"Sum":3}`, "the smaller")
+	assert.Equal(t, string(request(t, nc, "svc.own", `{}`, "Rpc-Timeout", "99S").Data), `{"Sum":5}`, "the smaller")
+	assert.Equal(t, string(request(t, nc, "svc.none", `{}`, "Rpc-Timeout", "99S").Data), `{"Sum":99}`, "the caller's")
+
+	left := func(ctx context.Context, opts ...endpoint.Option) int {
+		resp, err := adder(caller, "svc.none", opts...)(ctx, &AddRequest{})
+		assert.NoError(t, err)
+		return resp.Sum
+	}
+	assert.Equal(t, left(t.Context()), 20, "the default of the caller's bus")
+	assert.Equal(t, left(t.Context(), endpoint.Timeout(7*time.Second)), 7, "the caller's option")
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	assert.Equal(t, left(ctx), 4, "the context's")
+	assert.Equal(t, left(ctx, endpoint.Timeout(7*time.Second)), 4, "the smaller")
+}
+
+func TestHandlerInheritsToItsCalls(t *testing.T) {
+	service, caller, _ := pair(t)
+	serve(t, service, "svc.left", endpoint.New(remaining))
+	inner := adder(service, "svc.left")
+	serve(t, service, "svc.outer", endpoint.New(inner))
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	defer cancel()
+	resp, err := adder(caller, "svc.outer")(ctx, &AddRequest{})
+	assert.NoError(t, err)
+	assert.Equal(t, resp.Sum, 6)
+}
+
+func TestCallEndsByItsDeadline(t *testing.T) {
+	service, caller, _ := pair(t)
+	causes := make(chan error, 1)
+	serve(t, service, "svc.hang", endpoint.New(func(ctx context.Context, _ *AddRequest) (*AddResponse, error) {
+		<-ctx.Done()
+		causes <- context.Cause(ctx)
+		return nil, ctx.Err()
+	}))
+	hang := adder(caller, "svc.hang")
+	timed(t, soon, func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := hang(ctx, &AddRequest{})
+		failed(t, err, endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.ErrorIs(t, <-causes, context.DeadlineExceeded, "the handler's context ends, too")
+	})
+	timed(t, soon, func() {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(20*time.Millisecond, cancel)
+		_, err := adder(caller, "svc.hang", endpoint.Timeout(500*time.Millisecond))(ctx, &AddRequest{})
+		failed(t, err, endpoint.Canceled, "", endpoint.MaybeExecuted)
+		assert.ErrorIs(t, err, context.Canceled)
+		<-causes
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := hang(ctx, &AddRequest{})
+	failed(t, err, endpoint.Canceled, "", endpoint.NotSent)
+	ctx, cancel = context.WithTimeout(t.Context(), -time.Second)
+	defer cancel()
+	_, err = hang(ctx, &AddRequest{})
+	failed(t, err, endpoint.DeadlineExceeded, "", endpoint.NotSent)
+	assert.Eventually(t, func() bool { return statsOf(t, service, "svc.hang").Calls == 2 })
+	assert.Equal(t, caller.Slots(), 0)
+}

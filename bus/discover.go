@@ -1,0 +1,139 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
+)
+
+const (
+	discoverTime  = 2 * time.Second        // for contexts without a deadline
+	discoverStall = 250 * time.Millisecond // silence that ends it
+)
+
+// Discover finds the instances that answer now: of one service, or of all for an empty name, whatever they are made with.
+// Without a deadline it takes at most two seconds; it ends early when no more answers come. Answers that can't be read are
+// left out. Nobody there is no error.
+func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
+	subject := b.srvRoot + ".INFO"
+	if name != "" {
+		if err := endpoint.ValidateServiceName(name); err != nil {
+			return nil, endpoint.InvalidArgument.Wrap(err, err.Error()).WithOutcome(endpoint.NotSent)
+		}
+		subject += "." + name
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, discoverTime)
+		defer cancel()
+	}
+	var out []Instance
+	err := b.ask(ctx, subject, func(m *nats.Msg) bool {
+		var info micro.Info
+		if json.Unmarshal(m.Data, &info) != nil || info.Type != micro.InfoResponseType || info.ID == "" {
+			b.malformed.Add(1)
+			return true
+		}
+		out = append(out, instanceOf(&info))
+		return true
+	})
+	if noResponders(err) {
+		err = nil
+	}
+	if err != nil && (len(out) == 0 || !errors.Is(err, context.DeadlineExceeded)) {
+		return nil, err
+	}
+	slices.SortFunc(out, func(a, b Instance) int {
+		return strings.Compare(a.Service+" "+a.ID, b.Service+" "+b.ID)
+	})
+	return out, nil
+}
+
+func instanceOf(info *micro.Info) Instance {
+	i := Instance{Service: info.Name, ID: info.ID, Version: info.Version, Description: info.Description, Metadata: info.Metadata}
+	for _, e := range info.Endpoints {
+		i.Endpoints = append(i.Endpoints, unpublish(e.Name, e.Subject, e.QueueGroup, e.Metadata))
+	}
+	return i
+}
+
+// ask sends a request that many may answer, and hands the answers over until more returns false, silence or ctx's end.
+func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool) error {
+	answers := make(chan *nats.Msg, 1024)
+	slot, secret := b.mux.open(func(m *nats.Msg) {
+		select {
+		case answers <- m:
+		default:
+			b.mux.late.Add(1)
+		}
+	})
+	defer b.mux.close(slot)
+	if err := b.gone(); err != nil {
+		return err
+	}
+	if !b.nc.IsConnected() {
+		return b.offline()
+	}
+	reply := string(wire.AppendID([]byte(b.mux.prefix), slot.index, secret))
+	if err := b.nc.PublishRequest(subject, reply, nil); err != nil {
+		return b.sendError(err, 0)
+	}
+	stall := time.NewTimer(discoverStall)
+	defer stall.Stop()
+	for {
+		select {
+		case m := <-answers:
+			var app endpoint.Header
+			if r := wire.ReadReply(wire.Headers(m.Header), m.Data, &app); noResponders(r.Err) {
+				return r.Err
+			} else if r.Err != nil { // one peer's trouble is not everybody's
+				b.malformed.Add(1)
+				continue
+			}
+			if !more(m) {
+				return nil
+			}
+			stall.Reset(discoverStall)
+		case <-stall.C:
+			return nil
+		case <-ctx.Done():
+			return endpoint.ContextError(ctx)
+		case <-b.drained:
+			return b.gone()
+		}
+	}
+}
+
+func noResponders(err error) bool {
+	e, ok := errors.AsType[*endpoint.Error](err)
+	return ok && e != nil && e.Reason() == endpoint.ReasonNoResponders
+}
+
+// pingSelf asks for our own service by way of the broker.
+func (b *Bus) pingSelf(ctx context.Context, name string) error {
+	before, answered := b.nc.LastError(), false
+	subject := b.srvRoot + ".PING." + name + "." + b.id
+	err := b.ask(ctx, subject, func(*nats.Msg) bool {
+		answered = true
+		return false
+	})
+	if answered {
+		return nil
+	}
+	if last := b.nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && (!errors.Is(last, before) || strings.Contains(last.Error(), subject)) {
+		return nil // it may not ask
+	}
+	if err == nil {
+		err = context.DeadlineExceeded
+	}
+	return endpoint.Unavailable.Wrap(err, "service "+name+" does not answer").WithOutcome(endpoint.NotExecuted)
+}

@@ -1,0 +1,266 @@
+package bus
+
+import (
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// job is one request as the subscription's callback took it.
+type job struct {
+	msg      *nats.Msg
+	received time.Time
+	started  time.Time // when its worker took it
+}
+
+// dispatcher admits the requests of one endpoint and runs them: at most limit at once, at most backlog waiting, none
+// waiting longer than wait. push never blocks, so a subscription's callback may call it.
+//
+// Waking a goroutine costs more than a quick handler. So while handlers are quick, one worker drains the ring and others
+// are added only when it does not keep up, which a watchdog sees within a millisecond; while handlers are slow, each job
+// gets a worker at once. Parked workers are reused.
+//
+//	push ──► ring ──► worker ──► run          quick: one worker, the watchdog adds
+//	  │        └────► expire ──► refuse       slow:  a worker for each job
+//	  └─────────────────────────► refuse      full
+type dispatcher struct {
+	limit, backlog int
+	wait           time.Duration
+	run            func(job)
+	refuse         func(job, string) // with the reason; must not block
+	waits          func(delta int64)
+
+	mu      sync.Mutex
+	ring    []job // waiting, oldest at head
+	head, n int
+	workers int // those that run or are about to
+	pending int // woken and not yet at the ring
+	parked  []chan struct{}
+	pace    time.Duration // moving average of what a job takes
+	taken   int           // jobs taken since the watchdog looked
+	watch   *time.Timer
+	watched bool
+	oldest  *time.Timer // for what waits longest
+	timed   bool
+	closed  bool
+	ended   bool
+	empty   chan struct{} // made by close, closed when the last worker left
+}
+
+const (
+	quick        = 100 * time.Microsecond // a pace below makes no worker for each job
+	watchEvery   = time.Millisecond
+	keepsUp      = 20 // jobs a worker takes between two looks when it needs no help
+	paceShift    = 4  // weight of one job in the average: 1/16
+	minRing      = 16
+	parkPerProcs = 16
+)
+
+// push takes a job into the ring and sees to a worker for it, or refuses it when all is full.
+func (d *dispatcher) push(j job) {
+	d.mu.Lock()
+	free := d.limit - d.workers
+	if d.closed || d.n >= d.backlog+max(free, 0)+d.pending { // what a woken worker comes for does not wait
+		reason := reasonBacklogFull
+		if d.closed {
+			reason = reasonDraining
+		}
+		d.mu.Unlock()
+		d.refuse(j, reason)
+		return
+	}
+	d.waits(1)
+	d.put(j)
+	switch {
+	case free <= 0:
+		d.timeOldest()
+	case d.workers == 0 || d.pace >= quick && d.pending < d.n:
+		d.hire()
+	case !d.watched:
+		d.watched = true
+		d.taken = 0
+		d.watch = reset(d.watch, watchEvery, d.look)
+	}
+	d.mu.Unlock()
+}
+
+func reset(t *time.Timer, d time.Duration, f func()) *time.Timer {
+	if t == nil {
+		return time.AfterFunc(d, f)
+	}
+	t.Reset(d)
+	return t
+}
+
+// hire wakes a parked worker or makes a new one (lock held).
+func (d *dispatcher) hire() {
+	d.workers++
+	d.pending++
+	if k := len(d.parked); k > 0 {
+		wake := d.parked[k-1] // the last one in is the warmest
+		d.parked = d.parked[:k-1]
+		wake <- struct{}{} // has room: only hire sends, once for each parking
+		return
+	}
+	go d.work()
+}
+
+// look is the watchdog: it adds workers when those at work don't keep up, because handlers block or are slow.
+func (d *dispatcher) look() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.watched = d.n > 0; !d.watched {
+		return
+	}
+	if d.taken < keepsUp*d.workers {
+		for range min(d.n-d.pending, max(d.workers, 1), d.limit-d.workers) {
+			d.hire()
+		}
+	}
+	d.taken = 0
+	d.watch.Reset(watchEvery)
+	if d.workers >= d.limit {
+		d.timeOldest()
+	}
+}
+
+// work runs jobs until there are none. A handler that ends its goroutine takes it along, not the worker's place.
+func (d *dispatcher) work() {
+	returned := false
+	defer func() {
+		if !returned {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if d.leave(); d.n > 0 {
+				d.hire()
+			}
+		}
+	}()
+	wake := make(chan struct{}, 1)
+	now := time.Now()
+	d.mu.Lock()
+	d.pending--
+	for {
+		for d.n > 0 {
+			j := d.take()
+			d.taken++
+			d.mu.Unlock()
+			d.waits(-1)
+			j.started = now
+			d.run(j)
+			now = time.Now() // the next one starts here: reading the clock is not free
+			d.mu.Lock()
+			d.pace += (now.Sub(j.started) - d.pace) >> paceShift
+		}
+		if d.closed || len(d.parked) >= parkPerProcs*runtime.GOMAXPROCS(0) {
+			d.leave()
+			d.mu.Unlock()
+			returned = true
+			return
+		}
+		d.workers--
+		d.parked = append(d.parked, wake)
+		d.mu.Unlock()
+		if _, ok := <-wake; !ok {
+			returned = true
+			return
+		}
+		now = time.Now()
+		d.mu.Lock()
+		d.pending--
+	}
+}
+
+// leave counts a worker out (lock held).
+func (d *dispatcher) leave() {
+	d.workers--
+	d.settle()
+}
+
+// settle says that all is done, once (lock held).
+func (d *dispatcher) settle() {
+	if d.closed && !d.ended && d.workers == 0 && d.n == 0 {
+		d.ended = true
+		close(d.empty)
+	}
+}
+
+func (d *dispatcher) put(j job) {
+	if d.n == len(d.ring) {
+		ring := make([]job, max(minRing, 2*d.n))
+		for i := range d.n {
+			ring[i] = d.ring[(d.head+i)%len(d.ring)]
+		}
+		d.ring, d.head = ring, 0
+	}
+	d.ring[(d.head+d.n)%len(d.ring)] = j
+	d.n++
+}
+
+func (d *dispatcher) take() job {
+	j := d.ring[d.head]
+	d.ring[d.head] = job{}
+	d.head = (d.head + 1) % len(d.ring)
+	d.n--
+	return j
+}
+
+// timeOldest sets the timer for what waits longest (lock held).
+func (d *dispatcher) timeOldest() {
+	if d.timed || d.n == 0 {
+		return
+	}
+	d.timed = true
+	d.oldest = reset(d.oldest, max(d.wait-time.Since(d.ring[d.head].received), 0), d.expire)
+}
+
+// expire refuses what waited too long.
+func (d *dispatcher) expire() {
+	var old []job
+	d.mu.Lock()
+	d.timed = false
+	for d.n > 0 && time.Since(d.ring[d.head].received) >= d.wait {
+		old = append(old, d.take())
+	}
+	d.timeOldest()
+	d.mu.Unlock()
+	d.refuseAll(old, reasonBacklogWait)
+}
+
+// close lets the workers end when nothing is left to do, and returns a channel that is closed then. What waits is still
+// run, what is pushed from now on is refused. It may be called more than once.
+func (d *dispatcher) close() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return d.empty
+	}
+	d.closed, d.empty = true, make(chan struct{})
+	for _, wake := range d.parked {
+		close(wake)
+	}
+	d.parked = nil
+	d.settle()
+	return d.empty
+}
+
+// drop refuses all that waits.
+func (d *dispatcher) drop(reason string) {
+	var left []job
+	d.mu.Lock()
+	for d.n > 0 {
+		left = append(left, d.take())
+	}
+	d.settle()
+	d.mu.Unlock()
+	d.refuseAll(left, reason)
+}
+
+func (d *dispatcher) refuseAll(jobs []job, reason string) {
+	for _, j := range jobs {
+		d.waits(-1)
+		d.refuse(j, reason)
+	}
+}

@@ -1,0 +1,193 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"postbus.example/endpoint"
+)
+
+// drainTime bounds Drain and Stop for contexts without a deadline.
+const drainTime = 30 * time.Second
+
+// errShutdown is the cause of a handler's context that ends because the service does.
+var errShutdown = endpoint.Unavailable.New("shutting down").WithReason(reasonDraining)
+
+// lastWords is what a handler has left to answer once its context was canceled.
+const lastWords = 500 * time.Millisecond
+
+// Stop takes away what Serve was given for the subject: it leaves the queue group, finishes what was taken and runs, and
+// may be served again. Handlers that don't end by the deadline (30 s if ctx has none) get their context canceled; those
+// that go on even so are named in the error. A subject that is not served is not_found.
+func (b *Bus) Stop(ctx context.Context, subject string) error {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	b.mu.Lock()
+	var ops []*operation
+	for _, op := range b.served {
+		if op.base == subject {
+			ops = append(ops, op)
+		}
+	}
+	b.forget(ops)
+	for _, op := range ops {
+		b.leaving[op] = true // a Drain in the meantime waits for them, too
+	}
+	b.mu.Unlock()
+	if len(ops) == 0 {
+		return endpoint.NotFound.Errorf("nothing was served on %.80q", subject)
+	}
+	err := b.finish(ctx, ops)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, op := range ops {
+		delete(b.leaving, op)
+	}
+	return err
+}
+
+// Drain ends the bus gracefully: services cease to be found, leave their queue groups, finish what they took; handlers
+// that don't end by the deadline (30 s if ctx has none) get their context canceled with the cause "shutting down", and those
+// that go on even so are named in the error. Then replies are flushed, and the connection is closed if the bus owns it.
+// Calls of handlers that still run work to the end. A second Drain waits for the first, up to its own context's end, and
+// returns its error.
+func (b *Bus) Drain(ctx context.Context) error {
+	if !b.ending.Swap(true) {
+		ctx, cancel := within(ctx)
+		defer cancel()
+		defer context.AfterFunc(b.hurry, cancel)()
+		b.drainErr = b.drain(ctx)
+		close(b.drained)
+	}
+	select {
+	case <-b.drained:
+		return b.drainErr
+	default:
+	}
+	select {
+	case <-b.drained:
+		return b.drainErr
+	case <-ctx.Done():
+		return endpoint.ContextError(ctx)
+	}
+}
+
+// Close ends the bus at once: running handlers get their context canceled and half a second to answer, what waits is
+// refused. It puts an end to a Drain that goes on, too. Drain is the graceful way.
+func (b *Bus) Close() error {
+	b.rush()
+	return b.Drain(context.Background())
+}
+
+func within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, drainTime)
+}
+
+func (b *Bus) drain(ctx context.Context) error {
+	b.mu.Lock()
+	b.state = draining
+	ops := make([]*operation, 0, len(b.served))
+	for _, op := range b.served {
+		ops = append(ops, op)
+	}
+	for op := range b.leaving {
+		ops = append(ops, op)
+	}
+	for _, s := range b.services {
+		s.silence()
+	}
+	b.mu.Unlock()
+	err := b.finish(ctx, ops)
+	if b.nc.IsConnected() {
+		_ = b.nc.FlushTimeout(flushTime(ctx))
+	}
+	_ = b.mux.sub.Unsubscribe()
+	b.mu.Lock()
+	b.state = closed
+	b.mu.Unlock()
+	if b.owned {
+		b.nc.Close()
+	}
+	return err
+}
+
+func flushTime(ctx context.Context) time.Duration {
+	d, _ := ctx.Deadline()
+	if ctx.Err() != nil {
+		return lastWords
+	}
+	return min(5*time.Second, max(time.Until(d), lastWords))
+}
+
+// finish drains the subscriptions, then waits for what they took, and cancels it when the time is up.
+func (b *Bus) finish(ctx context.Context, ops []*operation) error {
+	for _, op := range ops {
+		if b.nc.IsConnected() && op.sub.Drain() == nil { // what arrived already is still delivered
+			continue
+		}
+		_ = op.sub.Unsubscribe() // a drain would wait for a broker that is not there
+	}
+	for _, op := range ops {
+		select {
+		case <-op.left:
+		case <-ctx.Done():
+			_ = op.sub.Unsubscribe()
+		}
+	}
+	ends := make([]<-chan struct{}, len(ops))
+	for i, op := range ops {
+		ends[i] = op.jobs.close()
+	}
+	defer func() {
+		for _, op := range ops {
+			op.cancel(nil)
+		}
+	}()
+	if waitAll(ctx.Done(), ends) {
+		return nil
+	}
+	for _, op := range ops {
+		op.jobs.drop(reasonDraining)
+	}
+	for _, op := range ops {
+		op.cancel(errShutdown)
+	}
+	grace := make(chan struct{})
+	defer time.AfterFunc(lastWords, func() { close(grace) }).Stop()
+	if waitAll(grace, ends) {
+		return nil
+	}
+	var names []string
+	for i, op := range ops {
+		select {
+		case <-ends[i]:
+		default:
+			names = append(names, fmt.Sprintf("%s (%d)", op.subject, op.meter.Running()))
+		}
+	}
+	slices.Sort(names)
+	return endpoint.DeadlineExceeded.Errorf("handlers would not end: %s", strings.Join(names, ", ")).WithReason(reasonDraining)
+}
+
+// waitAll waits for all ends; false if stop came first.
+func waitAll(stop <-chan struct{}, ends []<-chan struct{}) bool {
+	for _, e := range ends {
+		select {
+		case <-e:
+			continue
+		default:
+		}
+		select {
+		case <-e:
+		case <-stop:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,50 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+)
+
+const (
+	reasonBacklogFull = endpoint.ReasonBacklogFull
+	reasonBacklogWait = endpoint.ReasonBacklogWait
+	reasonDraining    = endpoint.ReasonDraining
+)
+
+// headerFault is the error of headers that must not be sent.
+func headerFault(code endpoint.Code, h *endpoint.Header, err error) *endpoint.Error {
+	size := 0
+	for name, v := range h.All() {
+		size += len(name) + len(v) + 4
+	}
+	reason := endpoint.ReasonMalformedHeader
+	if size > endpoint.MaxHeaderBytes {
+		reason = endpoint.ReasonHeaderTooLarge
+	}
+	return code.Wrap(err, err.Error()).WithReason(reason)
+}
+
+// sendError turns the failure of a publish into an error of the call: nothing was sent.
+func (b *Bus) sendError(err error, size int) *endpoint.Error {
+	e := func(code endpoint.Code, reason, format string, a ...any) *endpoint.Error {
+		return code.Wrap(err, fmt.Sprintf(format, a...)).WithReason(reason).WithOutcome(endpoint.NotSent)
+	}
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return e(endpoint.ResourceExhausted, endpoint.ReasonRequestTooLarge,
+			"the request has %d bytes with its headers, the broker takes %d", size, b.nc.MaxPayload())
+	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, nats.ErrDisconnected):
+		return e(endpoint.Unavailable, endpoint.ReasonDisconnected, "no connection to the broker")
+	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining), errors.Is(err, nats.ErrInvalidConnection):
+		return e(endpoint.Unavailable, endpoint.ReasonConnectionClosed, "the connection to the broker is closed")
+	case errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrBadHeaderMsg), errors.Is(err, nats.ErrHeadersNotSupported):
+		return e(endpoint.InvalidArgument, endpoint.ReasonProtocol, "the broker's client refuses the message: %v", err)
+	default: // a write failed half-way: a part of it may be on its way
+		return e(endpoint.Unavailable, endpoint.ReasonConnectionLost, "the request could not be written").
+			WithOutcome(endpoint.MaybeExecuted)
+	}
+}

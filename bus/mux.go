@@ -1,0 +1,137 @@
+package bus
+
+import (
+	crand "crypto/rand"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/internal/wire"
+)
+
+// replyMux gives each call in flight a reply subject of its own below one plain subscription. A plain one, since the
+// broker answers "no responders" only to a requester that has a plain subscription for the reply.
+//
+// A slot is reused, its 64 random bits are not: a late, double or forged reply finds no one.
+type replyMux struct {
+	prefix string // with the dot
+	sub    *nats.Subscription
+
+	table atomic.Pointer[[]*slot] // read by the subscription's callback without a lock
+
+	mu     sync.Mutex
+	free   []*slot
+	random *rand.ChaCha8
+
+	late atomic.Uint64 // replies that nobody waited for
+}
+
+// slot is where one call waits.
+type slot struct {
+	index int
+	timer *time.Timer
+	ch    chan *nats.Msg
+
+	mu     sync.Mutex
+	secret uint64 // of the call that waits, 0 if none
+	sink   func(*nats.Msg)
+}
+
+// replyRoom is how many messages a slot holds: the reply, and the acknowledgements of streams that overlap.
+const replyRoom = 4
+
+func newReplyMux(nc *nats.Conn, prefix string) (*replyMux, error) {
+	var seed [32]byte
+	_, _ = crand.Read(seed[:]) // never fails, says its documentation
+	m := &replyMux{prefix: prefix + ".", random: rand.NewChaCha8(seed)}
+	m.table.Store(new([]*slot))
+	sub, err := nc.Subscribe(m.prefix+"*", m.deliver)
+	if err != nil {
+		return nil, err
+	}
+	_ = sub.SetPendingLimits(-1, -1) // deliver never blocks
+	m.sub = sub
+	return m, nil
+}
+
+// open takes a slot for a call. Every message for it goes to sink if there is one, which must not block, else to ch.
+func (m *replyMux) open(sink func(*nats.Msg)) (*slot, uint64) {
+	m.mu.Lock()
+	if len(m.free) == 0 {
+		m.grow()
+	}
+	s := m.free[len(m.free)-1]
+	m.free = m.free[:len(m.free)-1]
+	secret := m.random.Uint64()
+	m.mu.Unlock()
+	if secret == 0 {
+		secret = 1
+	}
+	s.mu.Lock()
+	s.secret, s.sink = secret, sink
+	s.mu.Unlock()
+	return s, secret
+}
+
+// grow doubles the table: copying it for each new slot would be quadratic.
+func (m *replyMux) grow() {
+	old := *m.table.Load()
+	table := make([]*slot, len(old), max(64, 2*len(old)))
+	copy(table, old)
+	for i := len(old); i < cap(table); i++ {
+		s := &slot{index: i, ch: make(chan *nats.Msg, replyRoom)}
+		table = append(table, s)
+		m.free = append(m.free, s)
+	}
+	m.table.Store(&table)
+}
+
+// close gives the slot back; what comes for it from now on is late.
+func (m *replyMux) close(s *slot) {
+	s.mu.Lock()
+	s.secret, s.sink = 0, nil
+	for len(s.ch) > 0 {
+		<-s.ch
+		m.late.Add(1)
+	}
+	s.mu.Unlock()
+	m.mu.Lock()
+	m.free = append(m.free, s)
+	m.mu.Unlock()
+}
+
+// deliver is the subscription's callback.
+func (m *replyMux) deliver(msg *nats.Msg) {
+	index, secret, ok := wire.ParseID(strings.TrimPrefix(msg.Subject, m.prefix))
+	table := *m.table.Load()
+	if !ok || index >= len(table) || secret == 0 {
+		m.late.Add(1)
+		return
+	}
+	s := table[index]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.secret != secret:
+		m.late.Add(1)
+	case s.sink != nil:
+		s.sink(msg)
+	default:
+		select {
+		case s.ch <- msg:
+		default:
+			m.late.Add(1)
+		}
+	}
+}
+
+// inUse returns how many calls wait.
+func (m *replyMux) inUse() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(*m.table.Load()) - len(m.free)
+}

@@ -1,0 +1,340 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/codec"
+	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
+)
+
+// operation is one endpoint served on a subject.
+type operation struct {
+	bus     *Bus
+	base    string          // what Serve was given
+	ctx     context.Context // of its handlers
+	cancel  context.CancelCauseFunc
+	left    chan struct{} // closed when the subscription delivered its last message
+	subject string
+	spec    *endpoint.Spec
+	handler endpoint.Handler
+	codecs  codec.Set
+	any     bool // takes every media type: its request is a Payload
+	info    endpoint.EndpointInfo
+	meter   endpoint.Meter
+	jobs    dispatcher
+	sub     *nats.Subscription
+}
+
+func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middleware) (*operation, error) {
+	if ep == nil {
+		return nil, errors.New("a nil endpoint")
+	}
+	if err := ep.Err(); err != nil {
+		return nil, err
+	}
+	subject := ep.Subject(base)
+	if err := endpoint.ValidateSubject(subject); err != nil {
+		return nil, err
+	}
+	if k := ep.Spec().Kind; k != endpoint.UnaryKind {
+		return nil, endpoint.Unimplemented.Errorf("%s: this version of the bus carries unary calls only, not %v", subject, k)
+	}
+	ep = ep.Bind(endpoint.Identity(b.name, subject)).With(mw)
+	s := ep.Spec()
+	set, err := s.Codecs(b.codecs)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", subject, err)
+	}
+	info, err := s.Info(subject, set.Names())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", subject, err)
+	}
+	op := &operation{
+		bus: b, base: base, left: make(chan struct{}), subject: subject, spec: s, handler: ep.Handler(), codecs: set,
+		any: isPayload(s.NewRequest()), info: info,
+	}
+	op.ctx, op.cancel = context.WithCancelCause(context.Background())
+	op.jobs = dispatcher{limit: b.concurrency, backlog: b.backlog, wait: b.backlogWait, run: op.run, refuse: op.refuse, waits: op.meter.Wait}
+	if s.Concurrency > 0 {
+		op.jobs.limit = s.Concurrency
+	}
+	if s.Backlog != 0 {
+		op.jobs.backlog = max(s.Backlog, 0)
+	}
+	if s.BacklogWait > 0 {
+		op.jobs.wait = s.BacklogWait
+	}
+	return op, nil
+}
+
+func isPayload(m any) bool {
+	_, ok := m.(*codec.Payload)
+	return ok
+}
+
+// receive is the subscription's callback. It stamps and admits, and never blocks.
+func (op *operation) receive(msg *nats.Msg) {
+	if op.bus.hostileReply(msg.Reply) {
+		op.bus.malformed.Add(1)
+		return
+	}
+	op.jobs.push(job{msg: msg, received: time.Now()})
+}
+
+// hostileReply tells a request that would make us publish where no caller listens: to the broker's own subjects, or to one
+// of our endpoints.
+func (b *Bus) hostileReply(reply string) bool {
+	if reply == "" {
+		return false
+	}
+	if reply[0] == '$' {
+		return true
+	}
+	if strings.HasPrefix(reply, "_INBOX.") { // no endpoint lies there
+		return false
+	}
+	return (*b.taken.Load())[reply] != nil
+}
+
+// refuse answers a request that found no room.
+func (op *operation) refuse(j job, reason string) {
+	op.meter.Refuse()
+	e := endpoint.ResourceExhausted.New("the service is at its limit").WithRetryAfter(op.jobs.wait / 2)
+	if reason == reasonDraining {
+		e = endpoint.Unavailable.New("the service is shutting down")
+	}
+	op.bus.replyError(j.msg.Reply, e.WithReason(reason).WithOutcome(endpoint.NotExecuted), nil)
+}
+
+// run takes one request from bytes to reply. It is called by a worker.
+func (op *operation) run(j job) {
+	op.meter.Run(1)
+	c := endpoint.NewCall(op.spec, op.subject, endpoint.ServerSide)
+	c.SetReceived(j.received)
+	c.SetInstance(op.bus.id)
+	var meta wire.Request
+	var failed *endpoint.Error
+	ended := false
+	defer func() {
+		p := recover()
+		switch {
+		case p != nil: // a middleware's, or the bus's own; the function's is an error already
+			failed = op.fail(c, &j, endpoint.Recovered(p))
+		case !ended: // the handler ended its goroutine
+			failed = op.fail(c, &j, endpoint.Internal.Wrap(errGoexit, "").WithReason(endpoint.ReasonPanic))
+		}
+		c.End()
+		op.meter.Run(-1)
+		if failed == nil || failed.Reason() != endpoint.ReasonExpired || failed.Outcome() == endpoint.Executed { // else it is counted already
+			op.meter.Done(time.Since(j.received), failed)
+		}
+	}()
+	ctx, err := op.accept(c, &j, &meta)
+	if err != nil {
+		failed = op.fail(c, &j, err)
+	} else {
+		failed = op.serve(ctx, c, &j, &meta)
+	}
+	ended = true
+}
+
+var errGoexit = errors.New("the handler ended its goroutine")
+
+// accept reads the request's metadata and makes its context, or says why it is not executed.
+func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (context.Context, error) {
+	if i := strings.LastIndexByte(j.msg.Reply, '.'); i >= 0 {
+		wire.ParseToken(j.msg.Reply[i+1:], meta)
+	}
+	if err := wire.ReadRequest(wire.Headers(j.msg.Header), meta, &c.Header); err != nil {
+		op.bus.malformed.Add(1)
+		return nil, err
+	}
+	if meta.Stream != "" {
+		return nil, endpoint.Unimplemented.Errorf("%s is unary, Rpc-Stream is %.80q", op.subject, meta.Stream)
+	}
+	c.Attempt = meta.Attempt
+	if meta.Trace != "" {
+		c.SetTrace(meta.Trace)
+	}
+	deadline, err := op.deadline(j, meta)
+	if err != nil {
+		return nil, err
+	}
+	if err := op.setBody(c, j.msg.Data, meta); err != nil {
+		return nil, err
+	}
+	c.SetMaxReply(int(op.bus.maxPayload.Load()))
+	return c.Begin(op.ctx, deadline), nil
+}
+
+// deadline counts from receipt, so that our own queueing is charged; the send time is the back-stop against a request that
+// was delivered late.
+func (op *operation) deadline(j *job, meta *wire.Request) (time.Time, error) {
+	timeout := op.spec.Timeout
+	if timeout == 0 && !meta.HasTimeout {
+		timeout = op.bus.timeout
+	}
+	if meta.HasTimeout && (timeout == 0 || meta.Timeout < timeout) {
+		timeout = meta.Timeout
+	}
+	deadline := j.received.Add(timeout)
+	late := !j.started.Before(deadline)
+	if meta.HasSent && !late {
+		limit := timeout
+		if meta.HasTimeout {
+			limit = meta.Timeout
+		}
+		late = j.started.UnixMilli()-meta.Sent > limit.Milliseconds()+op.bus.skew.Milliseconds()
+	}
+	if late {
+		op.meter.Expire()
+		return deadline, endpoint.DeadlineExceeded.New("the deadline passed before the call was to run").
+			WithReason(endpoint.ReasonExpired)
+	}
+	return deadline, nil
+}
+
+// setBody chooses the codec. A caller of ours that names no type means JSON; a foreign one means JSON where it is taken,
+// else the endpoint's first codec.
+func (op *operation) setBody(c *endpoint.Call, data []byte, meta *wire.Request) error {
+	mediaType := meta.MediaType
+	if mediaType == "" {
+		mediaType = wire.JSONType
+		if _, ok := op.codecs.Lookup(mediaType); !ok && !meta.Own && !op.any {
+			mediaType = op.codecs.Default().Name()
+		}
+	}
+	with, ok := op.codecs.Lookup(mediaType)
+	if !ok && !op.any {
+		return endpoint.InvalidArgument.Errorf("%s does not take %.80q; it takes %s", op.subject, mediaType, strings.Join(op.codecs.Names(), ", ")).
+			WithReason(endpoint.ReasonMediaType)
+	}
+	c.SetBody(data, mediaType, with)
+	return nil
+}
+
+// serve runs the chain and sends its reply.
+func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *wire.Request) *endpoint.Error {
+	reply, err := op.handler(ctx, c)
+	if err != nil {
+		if endpoint.CodeOf(err) == endpoint.Canceled && context.Cause(op.ctx) == error(errShutdown) { //nolint:errorlint // this very value
+			err = errShutdown.WithCause(err) // not the caller gave up, we do
+		}
+		return op.fail(c, j, err)
+	}
+	body, mediaType, err := c.EncodedReply(reply)
+	if err != nil {
+		return op.fail(c, j, err)
+	}
+	if j.msg.Reply == "" {
+		return nil // published, not requested
+	}
+	h, err := op.replyHeaders(c, meta, mediaType)
+	if err != nil {
+		return op.fail(c, j, err)
+	}
+	if h == nil {
+		err = op.bus.nc.Publish(j.msg.Reply, body)
+	} else {
+		err = op.bus.nc.PublishMsg(&nats.Msg{Subject: j.msg.Reply, Header: nats.Header(h), Data: body})
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, nats.ErrMaxPayload): // headers and all, or the broker's limit shrank
+		op.bus.maxPayload.Store(op.bus.nc.MaxPayload())
+		return op.fail(c, j, endpoint.ResourceExhausted.Errorf("the reply has %d bytes with its headers, the broker takes %d",
+			len(body)+wire.Size(h), op.bus.nc.MaxPayload()).WithReason(endpoint.ReasonReplyTooLarge))
+	default:
+		op.bus.logger.Error("reply not sent", slog.String("subject", op.subject), slog.Any("error", err))
+		return endpoint.Unavailable.Wrap(err, "the reply could not be sent").WithOutcome(endpoint.Executed)
+	}
+}
+
+// replyHeaders makes the headers of a success, nil when there is nothing to say.
+func (op *operation) replyHeaders(c *endpoint.Call, meta *wire.Request, mediaType string) (wire.Headers, error) {
+	asked := meta.MediaType
+	if asked == "" {
+		asked = wire.JSONType
+		if !meta.Own && op.codecs.Len() > 0 && mediaType == op.codecs.Default().Name() {
+			asked = mediaType // a foreign caller that named no type gets the endpoint's own without a header
+		}
+	}
+	var h wire.Headers
+	if mediaType == "" {
+		mediaType = asked // a Payload that says nothing
+	}
+	if mediaType != asked || meta.Tell || c.Reply.Len() > 0 {
+		h = wire.Headers{}
+	}
+	if mediaType != asked {
+		h[wire.ContentType] = []string{mediaType}
+	}
+	if meta.Tell {
+		h[wire.Instance] = []string{op.bus.id}
+	}
+	if c.Reply.Len() > 0 {
+		if err := c.Reply.Validate(); err != nil {
+			return nil, headerFault(endpoint.Internal, &c.Reply, err)
+		}
+		wire.WriteApp(h, &c.Reply)
+	}
+	return h, nil
+}
+
+// fail logs what the caller can't be told and sends what it can.
+func (op *operation) fail(c *endpoint.Call, j *job, err error) *endpoint.Error {
+	e := c.Verdict(err)
+	if e.Code == endpoint.Internal || e.Code == endpoint.Unknown {
+		op.bus.logger.Error("call failed", slog.String("subject", op.subject), slog.String("code", e.Code.String()),
+			slog.String("reason", e.Reason()), slog.Any("cause", err))
+	}
+	var app *endpoint.Header
+	if c.Reply.Validate() == nil {
+		app = &c.Reply
+	}
+	op.bus.replyError(j.msg.Reply, e, app)
+	return e
+}
+
+// replyError sends an error reply, with application headers if there are any.
+func (b *Bus) replyError(to string, e *endpoint.Error, app *endpoint.Header) {
+	if to == "" {
+		return
+	}
+	h := wire.Headers{}
+	if app != nil {
+		wire.WriteApp(h, app)
+	}
+	body, err := wire.WriteError(h, e)
+	if err == nil {
+		err = b.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h), Data: body})
+	}
+	if errors.Is(err, nats.ErrMaxPayload) { // too much of details: the verdict alone always fits
+		small := endpoint.Error{Code: e.Code, Message: "the error was too large to be sent whole", RetryAfter: e.RetryAfter}
+		h = wire.Headers{}
+		if body, err = wire.WriteError(h, small.WithOutcome(e.Outcome()).WithReason(e.Reason())); err == nil {
+			err = b.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h), Data: body})
+		}
+	}
+	if err != nil {
+		b.logger.Error("error reply not sent", slog.String("code", e.Code.String()), slog.Any("error", err))
+	}
+}
+
+func (op *operation) stats() endpoint.Stats {
+	s := op.meter.Stats()
+	s.Service, s.Name, s.Subject = op.spec.Service, op.spec.Name, op.subject
+	if n, err := op.sub.Dropped(); err == nil {
+		s.Dropped = uint64(max(n, 0))
+	}
+	return s
+}

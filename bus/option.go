@@ -1,0 +1,222 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/codec"
+	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
+)
+
+// Option configures a Bus. Faults of all options are reported at once by Connect or New.
+type Option func(*config) error
+
+type config struct {
+	name, version, description string
+	metadata                   map[string]string
+	codec                      codec.Codec
+	more                       []codec.Codec
+	codecs                     codec.Set // of codec and more
+	logger                     *slog.Logger
+	concurrency, backlog       int
+	backlogWait                time.Duration
+	timeout                    time.Duration
+	skew                       time.Duration
+	inboxPrefix                string
+	rpcRoot, srvRoot           string
+	headerMetadata             bool
+	nats                       []nats.Option
+
+	maxPayload atomic.Int64 // what the broker takes; each of its servers may have its own limit
+}
+
+func newConfig(opts []Option) (*config, error) {
+	c := &config{
+		version: "0.0.0", codec: codec.JSON, logger: slog.Default(),
+		concurrency: endpoint.DefaultConcurrency, backlog: endpoint.DefaultBacklog, backlogWait: endpoint.DefaultBacklogWait,
+		timeout: 10 * time.Second, skew: 2 * time.Second, rpcRoot: wire.RPCRoot, srvRoot: wire.SRVRoot,
+	}
+	var errs []error
+	for _, o := range opts {
+		if o == nil {
+			errs = append(errs, errors.New("a nil option"))
+			continue
+		}
+		errs = append(errs, o(c))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	c.codecs = codec.NewSet(c.codec).With(c.more...)
+	return c, nil
+}
+
+// WithName names the one service that all endpoints of this bus belong to: letters, digits, - and _. By default each
+// endpoint's service comes from its subject: all tokens but the last.
+func WithName(name string) Option {
+	return func(c *config) error {
+		c.name = name
+		return named("WithName", endpoint.ValidateServiceName(name))
+	}
+}
+
+// WithVersion sets the semantic version that is published; a leading v is dropped. By default 0.0.0.
+func WithVersion(version string) Option {
+	return func(c *config) (err error) {
+		c.version, err = endpoint.ParseVersion(version)
+		return named("WithVersion", err)
+	}
+}
+
+// WithDescription says in a sentence what the service is for; it is published. By default empty.
+func WithDescription(text string) Option {
+	return func(c *config) error {
+		c.description = text
+		return nil
+	}
+}
+
+// WithMetadata publishes keys and values with the service; the map is copied. By default none. Keys that start with _nats
+// belong to NATS.
+func WithMetadata(md map[string]string) Option {
+	return func(c *config) error {
+		for k := range md {
+			if k == "" || strings.HasPrefix(k, "_nats") {
+				return fmt.Errorf("WithMetadata: the key %q is empty or reserved", k)
+			}
+		}
+		c.metadata = maps.Clone(md)
+		return nil
+	}
+}
+
+// WithCodec sets the default codec and, alone, the whole set that is accepted. By default it is codec.JSON.
+func WithCodec(cd codec.Codec) Option {
+	return func(c *config) error {
+		if cd == nil {
+			return errors.New("WithCodec: the codec is nil")
+		}
+		c.codec = cd
+		return nil
+	}
+}
+
+// WithCodecs adds to the set that is accepted, behind the default. By default the set has the default codec alone.
+func WithCodecs(cds ...codec.Codec) Option {
+	return func(c *config) error {
+		for _, cd := range cds {
+			if cd == nil {
+				return errors.New("WithCodecs: a codec is nil")
+			}
+		}
+		c.more = append(c.more, cds...)
+		return nil
+	}
+}
+
+// WithLogger sets where the bus reports what no caller can be told: causes of internal errors, connection events. By
+// default slog.Default() at the time the bus is made.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) error {
+		if l == nil {
+			return errors.New("WithLogger: the logger is nil")
+		}
+		c.logger = l
+		return nil
+	}
+}
+
+// WithConcurrency bounds how many calls each endpoint runs at once, unless it says so itself. By default 1,024.
+func WithConcurrency(n int) Option {
+	return func(c *config) error {
+		c.concurrency = n
+		return positive("WithConcurrency", n)
+	}
+}
+
+// WithDefaultTimeout bounds calls whose context has no deadline, and handlers whose caller sent none. By default 10 seconds.
+func WithDefaultTimeout(d time.Duration) Option {
+	return func(c *config) error {
+		c.timeout = d
+		return positive("WithDefaultTimeout", d)
+	}
+}
+
+// WithInboxPrefix sets where replies go: below it, each bus adds a random token of its own. Permissions name it. By default
+// _INBOX.
+func WithInboxPrefix(prefix string) Option {
+	return func(c *config) error {
+		c.inboxPrefix = prefix
+		if prefix == "_INBOX" {
+			return nil
+		}
+		return named("WithInboxPrefix", endpoint.ValidateSubject(strings.TrimPrefix(prefix, "_INBOX.")))
+	}
+}
+
+// WithClockSkew bounds how far the clocks of callers and services may differ: a request is refused when its send time says
+// that its deadline passed by more. By default 2 seconds.
+func WithClockSkew(d time.Duration) Option {
+	return func(c *config) error {
+		c.skew = d
+		if d < 0 {
+			return fmt.Errorf("WithClockSkew: %v is negative", d)
+		}
+		return nil
+	}
+}
+
+// WithRoots renames the roots of instance and discovery subjects; all peers must agree. By default _RPC and $SRV.
+func WithRoots(rpc, srv string) Option {
+	return func(c *config) error {
+		for _, r := range []string{rpc, srv} {
+			if r == "" {
+				return errors.New("WithRoots: a root is empty")
+			}
+			if err := endpoint.ValidateSubject("x" + r); err != nil {
+				return named("WithRoots", err)
+			}
+		}
+		c.rpcRoot, c.srvRoot = rpc, srv
+		return nil
+	}
+}
+
+// WithHeaderMetadata sends deadlines and the like as headers instead of in the reply subject, which account imports
+// rewrite. By default they ride in the reply subject, which is cheaper.
+func WithHeaderMetadata() Option {
+	return func(c *config) error {
+		c.headerMetadata = true
+		return nil
+	}
+}
+
+// WithNATS passes options to nats.Connect, after the bus's own; Connect only. By default none.
+func WithNATS(opts ...nats.Option) Option {
+	return func(c *config) error {
+		c.nats = append(c.nats, opts...)
+		return nil
+	}
+}
+
+func named(option string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", option, err)
+	}
+	return nil
+}
+
+func positive[N int | time.Duration](option string, n N) error {
+	if n <= 0 {
+		return fmt.Errorf("%s: %v is not positive", option, n)
+	}
+	return nil
+}

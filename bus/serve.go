@@ -1,0 +1,160 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+)
+
+// Serve serves an endpoint on a subject, or a service's endpoints below it: all or nothing. When it returns, the broker
+// knows. Faults of construction, a bad or taken subject, types that no codec can carry and streams (which this version of
+// the bus does not carry) are refused, all at once, naming the culprit; a bus that drains refuses everything.
+func (b *Bus) Serve(subject string, s endpoint.Servable) error {
+	if s == nil {
+		return endpoint.InvalidArgument.Errorf("serve %.80q: nothing to serve", subject)
+	}
+	ops, errs := b.build(subject, s)
+	b.serving.Lock()
+	defer b.serving.Unlock()
+	before := b.nc.LastError()
+	err := b.enter(subject, ops, errs)
+	if err == nil {
+		err = b.confirm(subject, ops, before)
+	}
+	if err != nil {
+		b.undo(ops)
+	}
+	return err
+}
+
+func serveError(base string, err error) error {
+	e := endpoint.CodeOf(err).Wrap(err, fmt.Sprintf("serve %.80q: %v", base, err))
+	if cause, ok := errors.AsType[*endpoint.Error](err); ok {
+		e = e.WithReason(cause.Reason())
+	}
+	return e
+}
+
+// build makes the operations and collects what is wrong with them. It runs the user's code, middleware that may use the
+// bus itself, so it holds no lock.
+func (b *Bus) build(base string, s endpoint.Servable) (ops []*operation, errs []error) {
+	mw := b.Middleware()
+	for _, ep := range s.Endpoints() {
+		op, err := b.newOperation(base, ep, mw)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		ops = append(ops, op)
+	}
+	return ops, errs
+}
+
+// enter takes the operations in and subscribes them, after everything has been checked.
+func (b *Bus) enter(base string, ops []*operation, errs []error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state != running {
+		return endpoint.Unavailable.Errorf("serve %.80q: the bus is draining", base).WithReason(reasonDraining)
+	}
+	if err := b.check(base, ops, errs); err != nil {
+		return err
+	}
+	if err := b.register(ops); err != nil {
+		return err
+	}
+	if err := b.subscribe(ops); err != nil {
+		b.forget(ops)
+		return serveError(base, err)
+	}
+	return nil
+}
+
+// undo takes back what was subscribed.
+func (b *Bus) undo(ops []*operation) {
+	b.mu.Lock()
+	b.forget(ops)
+	b.mu.Unlock()
+	for _, op := range ops {
+		if op.sub != nil {
+			_ = op.sub.Unsubscribe()
+		}
+		op.jobs.close()
+		op.jobs.drop(reasonDraining)
+		op.cancel(errShutdown)
+	}
+}
+
+// check joins what build found with what is wrong here and now (lock held).
+func (b *Bus) check(base string, ops []*operation, errs []error) error {
+	seen := map[string]bool{}
+	for _, op := range ops {
+		if seen[op.subject] || b.served[op.subject] != nil {
+			errs = append(errs, fmt.Errorf("subject %q is served already", op.subject))
+		}
+		seen[op.subject] = true
+	}
+	if len(ops) == 0 && len(errs) == 0 {
+		errs = append(errs, errors.New("nothing to serve"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		code := endpoint.InvalidArgument
+		if errors.Is(err, endpoint.Unimplemented) {
+			code = endpoint.Unimplemented
+		}
+		return code.Wrap(err, fmt.Sprintf("serve %.80q: %v", base, err))
+	}
+	return nil
+}
+
+// subscribe starts the operations (lock held). The endpoints come last: of several things that the broker denies, its last
+// word is then about one of them.
+func (b *Bus) subscribe(ops []*operation) error {
+	for _, op := range ops {
+		if s := b.services[op.spec.Service]; len(s.subs) == 0 {
+			if err := b.announce(s); err != nil {
+				return err
+			}
+		}
+	}
+	for _, op := range ops {
+		var err error
+		if op.spec.Queue == "" {
+			op.sub, err = b.nc.Subscribe(op.subject, op.receive)
+		} else {
+			op.sub, err = b.nc.QueueSubscribe(op.subject, op.spec.Queue, op.receive)
+		}
+		if err != nil {
+			return b.sendError(err, 0)
+		}
+		op.sub.SetClosedHandler(func(string) { close(op.left) })
+		if err := op.sub.SetPendingLimits(-1, -1); err != nil { // receive never blocks; what waits is ours to bound
+			return b.sendError(nats.ErrConnectionClosed, 0) // the one way to fail
+		}
+	}
+	return nil
+}
+
+// confirm waits until the broker knows of the operations, without the lock: that takes a round trip, or long when the
+// connection is away.
+func (b *Bus) confirm(base string, ops []*operation, before error) error {
+	if err := b.nc.FlushTimeout(5 * time.Second); err != nil {
+		return serveError(base, endpoint.Unavailable.Wrap(err, "the broker does not answer").WithReason(endpoint.ReasonDisconnected))
+	}
+	if err := b.nc.LastError(); err != nil && !errors.Is(err, before) && errors.Is(err, nats.ErrPermissionViolation) {
+		for _, op := range ops {
+			if strings.Contains(err.Error(), `"`+op.subject+`"`) {
+				return serveError(base, endpoint.PermissionDenied.Wrap(err, "this client may not subscribe to "+op.subject))
+			}
+		}
+		if strings.Contains(err.Error(), b.id) { // the verbs of this very instance: it is served all the same
+			b.silent(ops)
+		}
+	}
+	return nil
+}
