@@ -52,9 +52,6 @@ func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
 		return nil, endpoint.Unimplemented.New("this version of the bus has no direct calls").
 			WithReason(endpoint.ReasonUnsupported).WithOutcome(endpoint.NotSent)
 	}
-	if err := p.bus.gone(); err != nil {
-		return nil, err
-	}
 	if p.bus.buffers && !p.bus.nc.IsConnected() { // its reconnect buffer would send the request later
 		return nil, p.bus.offline()
 	}
@@ -68,21 +65,14 @@ func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
 		return nil, endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 	}
 	slot, secret := p.bus.mux.open(nil)
+	if slot == nil {
+		return nil, p.bus.sendError(nats.ErrConnectionClosed, 0)
+	}
 	defer p.bus.mux.close(slot)
 	if err := p.send(c, slot, secret, body, mediaType, now, left); err != nil {
 		return nil, err
 	}
 	return p.wait(ctx, c, slot, deadline, done)
-}
-
-// gone tells that nobody receives replies any more.
-func (b *Bus) gone() error {
-	select {
-	case <-b.drained:
-		return b.sendError(nats.ErrConnectionClosed, 0)
-	default:
-		return nil
-	}
 }
 
 // offline tells a connection that is away for now from one that is gone.
@@ -177,6 +167,9 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, s *slot, deadline ti
 	for {
 		select {
 		case msg := <-s.ch:
+			if msg == nil {
+				return nil, p.bus.sendError(nats.ErrConnectionClosed, 0).WithOutcome(endpoint.MaybeExecuted)
+			}
 			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
 				if ack == nil {
 					s.timer.Reset(min(overlapGrace, time.Until(deadline)))
@@ -192,13 +185,6 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, s *slot, deadline ti
 			return nil, endpoint.ContextError(ctx)
 		case <-done:
 			return nil, endpoint.ContextError(ctx)
-		case <-p.bus.drained:
-			select {
-			case msg := <-s.ch: // it came just in time
-				return p.reply(c, msg)
-			default:
-			}
-			return nil, p.bus.sendError(nats.ErrConnectionClosed, 0).WithOutcome(endpoint.MaybeExecuted)
 		}
 	}
 }

@@ -76,10 +76,10 @@ func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool
 			b.mux.late.Add(1)
 		}
 	})
-	defer b.mux.close(slot)
-	if err := b.gone(); err != nil {
-		return err
+	if slot == nil {
+		return b.sendError(nats.ErrConnectionClosed, 0)
 	}
+	defer b.mux.close(slot)
 	if !b.nc.IsConnected() {
 		return b.offline()
 	}
@@ -92,6 +92,9 @@ func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool
 	for {
 		select {
 		case m := <-answers:
+			if m == nil {
+				return b.sendError(nats.ErrConnectionClosed, 0)
+			}
 			var app endpoint.Header
 			if r := wire.ReadReply(wire.Headers(m.Header), m.Data, &app); noResponders(r.Err) {
 				return r.Err
@@ -107,8 +110,6 @@ func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool
 			return nil
 		case <-ctx.Done():
 			return endpoint.ContextError(ctx)
-		case <-b.drained:
-			return b.gone()
 		}
 	}
 }

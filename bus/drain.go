@@ -108,6 +108,7 @@ func (b *Bus) drain(ctx context.Context) error {
 		_ = b.nc.FlushTimeout(flushTime(ctx))
 	}
 	_ = b.mux.sub.Unsubscribe()
+	b.mux.end()
 	b.mu.Lock()
 	b.state = closed
 	b.mu.Unlock()

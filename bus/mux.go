@@ -26,6 +26,7 @@ type replyMux struct {
 	mu     sync.Mutex
 	free   []*slot
 	random *rand.ChaCha8
+	ended  bool // nobody receives replies any more
 
 	late atomic.Uint64 // replies that nobody waited for
 }
@@ -34,7 +35,7 @@ type replyMux struct {
 type slot struct {
 	index int
 	timer *time.Timer
-	ch    chan *nats.Msg
+	ch    chan *nats.Msg // nil in it: no reply will come, the mux has ended
 
 	mu     sync.Mutex
 	secret uint64 // of the call that waits, 0 if none
@@ -58,23 +59,53 @@ func newReplyMux(nc *nats.Conn, prefix string) (*replyMux, error) {
 	return m, nil
 }
 
-// open takes a slot for a call. Every message for it goes to sink if there is one, which must not block, else to ch.
+// open takes a slot for a call; none is left when the mux has ended. Every message for it goes to sink if there is one,
+// which must not block, else to ch.
 func (m *replyMux) open(sink func(*nats.Msg)) (*slot, uint64) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended {
+		return nil, 0
+	}
 	if len(m.free) == 0 {
 		m.grow()
 	}
 	s := m.free[len(m.free)-1]
 	m.free = m.free[:len(m.free)-1]
-	secret := m.random.Uint64()
-	m.mu.Unlock()
-	if secret == 0 {
-		secret = 1
-	}
-	s.mu.Lock()
+	secret := max(m.random.Uint64(), 1)
+	s.mu.Lock() // within the other, so that end misses no one
 	s.secret, s.sink = secret, sink
 	s.mu.Unlock()
 	return s, secret
+}
+
+// end tells everybody who waits that no reply will come any more.
+func (m *replyMux) end() {
+	m.mu.Lock()
+	m.ended = true
+	table := *m.table.Load()
+	m.mu.Unlock()
+	for _, s := range table {
+		s.mu.Lock()
+		if s.secret != 0 {
+			s.give(nil)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// give passes a message to whoever waits (lock held); false if there is no room for it.
+func (s *slot) give(msg *nats.Msg) bool {
+	if s.sink != nil {
+		s.sink(msg)
+		return true
+	}
+	select {
+	case s.ch <- msg:
+		return true
+	default:
+		return false
+	}
 }
 
 // grow doubles the table: copying it for each new slot would be quadratic.
@@ -95,8 +126,9 @@ func (m *replyMux) close(s *slot) {
 	s.mu.Lock()
 	s.secret, s.sink = 0, nil
 	for len(s.ch) > 0 {
-		<-s.ch
-		m.late.Add(1)
+		if msg := <-s.ch; msg != nil {
+			m.late.Add(1)
+		}
 	}
 	s.mu.Unlock()
 	m.mu.Lock()
@@ -115,17 +147,8 @@ func (m *replyMux) deliver(msg *nats.Msg) {
 	s := table[index]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.secret != secret:
+	if s.secret != secret || !s.give(msg) {
 		m.late.Add(1)
-	case s.sink != nil:
-		s.sink(msg)
-	default:
-		select {
-		case s.ch <- msg:
-		default:
-			m.late.Add(1)
-		}
 	}
 }
 
