@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -64,10 +65,13 @@ func TestHandlerInheritsToItsCalls(t *testing.T) {
 
 func TestCallEndsByItsDeadline(t *testing.T) {
 	service, caller, _ := pair(t)
-	causes := make(chan error, 1)
+	causes, left := make(chan error, 2), make(chan struct{})
+	leave := sync.OnceFunc(func() { close(left) })
+	defer leave()
 	serve(t, service, "svc.hang", endpoint.New(func(ctx context.Context, _ *AddRequest) (*AddResponse, error) {
 		<-ctx.Done()
 		causes <- context.Cause(ctx)
+		<-left // or its answer might just be in time, and then the outcome is known
 		return nil, ctx.Err()
 	}))
 	hang := adder(caller, "svc.hang")
@@ -95,6 +99,7 @@ func TestCallEndsByItsDeadline(t *testing.T) {
 	defer cancel()
 	_, err = hang(ctx, &AddRequest{})
 	failed(t, err, endpoint.DeadlineExceeded, "", endpoint.NotSent)
+	leave()
 	assert.Eventually(t, func() bool { return statsOf(t, service, "svc.hang").Calls == 2 })
 	assert.Equal(t, caller.Slots(), 0)
 }
