@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+
+	"postbus.example/internal/fields"
 )
 
 var (
@@ -52,8 +54,8 @@ func (c jsonCheck) check(t reflect.Type, path string, addr bool) error {
 		}
 		return c.check(t.Elem(), path+"[]", false)
 	case reflect.Struct:
-		for _, f := range jsonFields(t, addr) {
-			if err := c.check(f.typ, path+f.path, f.addr); err != nil {
+		for _, f := range fields.JSON.Of(t) { // hidden fields may be of any type
+			if err := c.check(f.Type, path+f.Path, addr || f.ViaPtr); err != nil {
 				return err
 			}
 		}

@@ -55,7 +55,7 @@ func mapDepth(v reflect.Value, levels, steps int) error {
 
 func structDepth(v reflect.Value, levels, steps int) error {
 	for i := range v.NumField() {
-		if _, _, ok := fieldName(v.Type().Field(i)); !ok {
+		if !rules.Sees(v.Type().Field(i)) {
 			continue
 		}
 		if err := depth(v.Field(i), levels, steps); err != nil {
@@ -96,7 +96,7 @@ func reaches(t reflect.Type, above map[reflect.Type]bool) bool {
 		return reaches(t.Key(), above) || reaches(t.Elem(), above)
 	case reflect.Struct:
 		for i := range t.NumField() {
-			if _, _, ok := fieldName(t.Field(i)); ok && reaches(t.Field(i).Type, above) {
+			if rules.Sees(t.Field(i)) && reaches(t.Field(i).Type, above) {
 				return true
 			}
 		}

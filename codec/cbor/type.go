@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"math/big"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"postbus.example/codec"
+	"postbus.example/internal/fields"
 )
 
 var (
@@ -76,8 +78,8 @@ func check(t reflect.Type, path string, seen map[reflect.Type]bool) error {
 		}
 		return check(t.Elem(), path+"[]", seen)
 	case reflect.Struct:
-		for _, f := range fields(t) {
-			if err := check(f.typ, path+f.path, seen); err != nil {
+		for _, f := range rules.Of(t) { // hidden fields may be of any type
+			if err := check(f.Type, path+f.Path, seen); err != nil {
 				return err
 			}
 		}
@@ -96,80 +98,20 @@ func bottomless(t reflect.Type) bool {
 	return true
 }
 
-// structField is a struct field that the library looks at.
-type structField struct {
-	name   string
-	path   string // the way to it in Go names, such as ".Base.Done"
-	typ    reflect.Type
-	depth  int
-	tagged bool
-}
+// rules are the library's, which differs from encoding/json in more than its tag: any name will do, any tag makes a
+// field tagged, even one without a name, and of a struct that is embedded twice at one level nothing is seen.
+var rules = fields.Rules{Tag: readTag, DropTwins: true}
 
-// fields returns the fields of t that are encoded: embedded structs are flattened; of several fields with one key the
-// shallowest wins, then the only tagged one, and otherwise none. Hidden fields may be of any type.
-func fields(t reflect.Type) []structField {
-	var all []structField
-	seen := map[reflect.Type]bool{t: true}
-	for level := []structField{{typ: t}}; len(level) > 0; {
-		var next []structField
-		for _, s := range level {
-			for i := range s.typ.NumField() {
-				sf := s.typ.Field(i)
-				key, tagged, ok := fieldName(sf)
-				f := structField{name: key, path: s.path + "." + sf.Name, typ: sf.Type, depth: s.depth + 1, tagged: tagged}
-				switch {
-				case !ok:
-				case !sf.Anonymous || key != "" || deref(sf.Type).Kind() != reflect.Struct:
-					if key == "" {
-						f.name = sf.Name
-					}
-					all = append(all, f)
-				case !seen[deref(sf.Type)]:
-					f.typ = deref(sf.Type)
-					next = append(next, f)
-				}
-			}
-		}
-		for _, s := range next {
-			seen[s.typ] = true
-		}
-		level = next
+func readTag(tag reflect.StructTag) (key string, tagged, ok bool) {
+	value := tag.Get("cbor")
+	if value == "" {
+		value = tag.Get("json")
 	}
-	return dominant(all)
-}
-
-// dominant leaves one field or none for each key, in order.
-func dominant(all []structField) []structField {
-	best := map[string]*structField{}
-	for i := range all {
-		f := &all[i]
-		b, clash := best[f.name]
-		switch {
-		case !clash || f.depth == b.depth && f.tagged && !b.tagged:
-			best[f.name] = f
-		case f.depth == b.depth && f.tagged == b.tagged:
-			best[f.name] = &structField{depth: b.depth, tagged: b.tagged} // a tie: none, unless a tagged one follows
+	key, options, _ := strings.Cut(value, ",")
+	if strings.Contains(options, "keyasint") {
+		if n, err := strconv.Atoi(key); err == nil {
+			key = "\x00" + strconv.Itoa(n) // 1, +1 and 01 are one key, and none of them is the text "1"
 		}
 	}
-	var out []structField
-	for i := range all {
-		if best[all[i].name] == &all[i] {
-			out = append(out, all[i])
-		}
-	}
-	return out
-}
-
-// fieldName returns the key in a field's tag, "" without one, whether there is a tag, and whether the field is
-// encoded at all.
-func fieldName(f reflect.StructField) (key string, tagged, ok bool) {
-	tag := f.Tag.Get("cbor")
-	if tag == "" {
-		tag = f.Tag.Get("json")
-	}
-	if tag == "-" || !f.IsExported() && !(f.Anonymous && deref(f.Type).Kind() == reflect.Struct) {
-		return "", false, false
-	}
-	key, _, _ = strings.Cut(tag, ",")
-	return key, tag != "", true
+	return key, value != "", value != "-"
 }

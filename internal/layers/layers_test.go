@@ -17,7 +17,7 @@ import "testing"
 // NOTHING is no package of this module; EVERYTHING is all that is named here.
 const floors = `
 	# Bytes and values. The leaves bring their libraries with them, the core knows std only.
-	NOTHING < codec, internal/schema;
+	NOTHING < internal/fields < codec, internal/schema;
 	codec < codec/protobuf, codec/cbor, codec/codectest;
 
 	# The one idea: an RPC is a function.

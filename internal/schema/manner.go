@@ -4,6 +4,8 @@ import (
 	"encoding"
 	"encoding/json"
 	"reflect"
+
+	"postbus.example/internal/fields"
 )
 
 var (
@@ -49,8 +51,8 @@ func (b *builder) dependsOnAddr(t reflect.Type) bool {
 		case reflect.Array:
 			yes = b.dependsOnAddr(t.Elem())
 		case reflect.Struct:
-			for _, f := range fieldsOf(t) {
-				yes = yes || !f.viaPtr && b.dependsOnAddr(f.typ)
+			for _, f := range fields.JSON.Of(t) {
+				yes = yes || !f.ViaPtr && b.dependsOnAddr(f.Type)
 			}
 		}
 	}

@@ -23,8 +23,9 @@
 //
 // # Reading the source
 //
-// schema.go walks types, manner.go decides who encodes a type (its methods or its kind), fields.go which fields a
-// struct shows, own.go asks types that describe themselves, node.go is the schema as data, names.go names $defs.
+// schema.go walks types, manner.go decides who encodes a type (its methods or its kind), fields.go reads the options
+// of a struct's fields, own.go asks types that describe themselves, node.go is the schema as data, names.go names
+// $defs. Which fields a struct shows is in internal/fields, for the codecs ask it, too.
 package schema
 
 import (
@@ -33,6 +34,8 @@ import (
 	"fmt"
 	"reflect"
 	"time"
+
+	"postbus.example/internal/fields"
 )
 
 // Dialect is the URI of the JSON Schema draft that [For] writes.
@@ -177,12 +180,12 @@ func (b *builder) byKind(p place) *node {
 
 func (b *builder) object(p place) *node {
 	n := &node{Type: typeSet{"object"}}
-	for _, f := range fieldsOf(p.typ) {
-		s := b.schema(place{typ: f.typ, addr: p.addr || f.viaPtr, quoted: f.quoted, path: p.path + "." + f.goName})
-		s.Description = f.doc
-		n.Properties = append(n.Properties, property{f.name, s})
-		if !f.optional {
-			n.Required = append(n.Required, f.name)
+	for _, f := range fields.JSON.Of(p.typ) {
+		s := b.schema(place{typ: f.Type, addr: p.addr || f.ViaPtr, quoted: isQuoted(f), path: p.path + "." + f.Name})
+		s.Description = f.Tag.Get("doc")
+		n.Properties = append(n.Properties, property{f.Key, s})
+		if !isOptional(f) {
+			n.Required = append(n.Required, f.Key)
 		}
 	}
 	return n
