@@ -39,7 +39,7 @@ var _ http.Handler = (*Bridge)(nil)
 // and only for what is exposed by pattern; it does without where that fails. If the transport has the method
 // Ready(context.Context) error, /readyz asks it.
 func New(t endpoint.Transport, opts ...Option) *Bridge {
-	s := &settings{in: defaultIn()}
+	s := &settings{in: defaultIn(), log: slog.Default()}
 	for _, o := range opts {
 		if o == nil {
 			s.errs = append(s.errs, errors.New("a nil option"))
@@ -53,9 +53,6 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 	}
 	s.limits.complete()
 	s.timeouts.complete()
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
 	b := &Bridge{
 		transport: t, limits: s.limits, timeouts: s.timeouts, in: s.in, out: s.out, auth: s.auth, log: s.log,
 		origin: http.NewCrossOriginProtection(),

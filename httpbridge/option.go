@@ -139,7 +139,13 @@ func WithAuth(f func(*http.Request) (context.Context, error)) Option {
 }
 
 // WithLogger logs failed requests: server errors as Error, those of load and absence as Warn, the client's own faults
-// and its leaving as Debug. By default, or if l is nil, there is no log.
+// and its leaving as Debug. By default slog.Default() at the time the bridge is made; a nil logger is a fault.
 func WithLogger(l *slog.Logger) Option {
-	return func(s *settings) { s.log = l }
+	return func(s *settings) {
+		if l == nil {
+			s.fault("WithLogger", errors.New("the logger is nil"))
+			return
+		}
+		s.log = l
+	}
 }
