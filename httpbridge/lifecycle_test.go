@@ -127,7 +127,7 @@ func TestFaults(t *testing.T) {
 		httpbridge.WithLogger(nil),
 	)
 	assert.Contains(t, b.Err().Error(), "nil option", "transport is nil", "subject is empty", "a..b", "a.>.b", "$SYS.>", "a.$b", "_INBOX.>",
-		"a._INBOX.b", "x y", `a\u00a0b`, "a*", "WithLimits", "1m0s for a call is over its maximum of 1s", "-1ns is negative", "WithAuth", "Cookie")
+		"a._INBOX.b", "x y", `a\u00a0b`, "a*", "WithLimits", "1m0s for a call is over its maximum of 1s", "-1ns is negative", "WithAuth", "Cookie", "WithLogger")
 	s := start(t, newMux(t))
 	s.Config.Handler = b
 	for _, path := range []string{"/healthz", "/readyz", "/svc/add"} {
