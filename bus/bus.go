@@ -175,16 +175,16 @@ func connDefaults(c *config) []nats.Option {
 			if sub != nil {
 				subject = sub.Subject
 			}
-			c.logger.Warn("nats error", slog.String("subject", subject), slog.Any("error", err))
+			c.report(slog.LevelWarn, "nats error", slog.String("subject", subject), slog.Any("error", err))
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				c.logger.Warn("nats connection lost", slog.Any("error", err))
+				c.report(slog.LevelWarn, "nats connection lost", slog.Any("error", err))
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			c.maxPayload.Store(nc.MaxPayload())
-			c.logger.Info("nats connection back", slog.String("server", nc.ConnectedUrlRedacted()))
+			c.report(slog.LevelInfo, "nats connection back", slog.String("server", nc.ConnectedUrlRedacted()))
 		}),
 	}
 	if c.name != "" {

@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -121,5 +122,20 @@ func lastDot(s string) int {
 		if s[i] == '.' {
 			return i
 		}
+	}
+}
+
+// panicky is a logger's handler that fails its user.
+type panicky struct{ slog.Handler }
+
+func (panicky) Enabled(context.Context, slog.Level) bool  { return true }
+func (panicky) Handle(context.Context, slog.Record) error { panic("the disk is full") }
+
+func TestLoggerThatPanicsHarmsNoOne(t *testing.T) {
+	b := bustest.New(t, bus.WithLogger(slog.New(panicky{slog.DiscardHandler})))
+	serve(t, b, "svc.panic", endpoint.New(func(context.Context, *AddRequest) (*AddResponse, error) { panic("so it goes") }))
+	for range 3 {
+		_, err := adder(b, "svc.panic")(t.Context(), &AddRequest{})
+		failed(t, err, endpoint.Internal, endpoint.ReasonPanic, endpoint.Executed)
 	}
 }

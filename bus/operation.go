@@ -254,7 +254,7 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 		return op.fail(c, j, endpoint.ResourceExhausted.Errorf("the reply has %d bytes with its headers, the broker takes %d",
 			len(body)+wire.Size(h), op.bus.nc.MaxPayload()).WithReason(endpoint.ReasonReplyTooLarge))
 	default:
-		op.bus.logger.Error("reply not sent", slog.String("subject", op.subject), slog.Any("error", err))
+		op.bus.report(slog.LevelError, "reply not sent", slog.String("subject", op.subject), slog.Any("error", err))
 		return endpoint.Unavailable.Wrap(err, "the reply could not be sent").WithOutcome(endpoint.Executed)
 	}
 }
@@ -294,7 +294,7 @@ func (op *operation) replyHeaders(c *endpoint.Call, meta *wire.Request, mediaTyp
 func (op *operation) fail(c *endpoint.Call, j *job, err error) *endpoint.Error {
 	e := c.Verdict(err)
 	if e.Code == endpoint.Internal || e.Code == endpoint.Unknown {
-		op.bus.logger.Error("call failed", slog.String("subject", op.subject), slog.String("code", e.Code.String()),
+		op.bus.report(slog.LevelError, "call failed", slog.String("subject", op.subject), slog.String("code", e.Code.String()),
 			slog.String("reason", e.Reason()), slog.Any("cause", err))
 	}
 	var app *endpoint.Header
@@ -326,7 +326,7 @@ func (b *Bus) replyError(to string, e *endpoint.Error, app *endpoint.Header) {
 		}
 	}
 	if err != nil {
-		b.logger.Error("error reply not sent", slog.String("code", e.Code.String()), slog.Any("error", err))
+		b.report(slog.LevelError, "error reply not sent", slog.String("code", e.Code.String()), slog.Any("error", err))
 	}
 }
 

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -140,6 +141,12 @@ func WithConcurrency(n int) Option {
 		c.concurrency = n
 		return positive("WithConcurrency", n)
 	}
+}
+
+// report logs. A logger that panics must not take the process along: it is called where nobody else recovers.
+func (c *config) report(level slog.Level, msg string, attrs ...slog.Attr) {
+	defer func() { _ = recover() }()
+	c.logger.LogAttrs(context.Background(), level, msg, attrs...) //nolint:sloglint // the callers' messages are constants
 }
 
 // WithDefaultTimeout bounds calls whose context has no deadline, and handlers whose caller sent none. By default 10 seconds.

@@ -167,7 +167,7 @@ func (b *Bus) answer(s *service, m *nats.Msg) {
 		err = m.Respond(body)
 	}
 	if err != nil {
-		b.logger.Warn("discovery not answered", slog.String("subject", m.Subject), slog.Any("error", err))
+		b.report(slog.LevelWarn, "discovery not answered", slog.String("subject", m.Subject), slog.Any("error", err))
 	}
 }
 

@@ -32,7 +32,7 @@ func TestListenAndServe(t *testing.T) {
 	t.Cleanup(client.CloseIdleConnections)
 	assert.Eventually(t, func() bool {
 		resp, err := client.Get("http://" + addr + "/healthz")
-		return err == nil && resp.Body.Close() == nil && resp.StatusCode == 200
+		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 	}, "it listens")
 
 	replies := make(chan string, 1)
@@ -50,7 +50,7 @@ func TestListenAndServe(t *testing.T) {
 	stop()
 	assert.Eventually(t, func() bool {
 		resp, err := client.Get("http://" + addr + "/readyz")
-		return err != nil || resp.Body.Close() == nil && resp.StatusCode == 503
+		return err != nil || resp.Body.Close() == nil && resp.StatusCode == http.StatusServiceUnavailable
 	}, "it drains")
 	close(leave)
 	assert.Equal(t, <-replies, `{"Text":"hi"}`, "what ran finishes")

@@ -7,7 +7,9 @@ package bustest
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,7 +41,9 @@ func Server(t testing.TB, opts ...embedded.Option) *embedded.Server {
 // Connect connects a bus to a server, in process; it is drained when the test ends. One server may have many.
 func Connect(t testing.TB, s *embedded.Server, opts ...bus.Option) *bus.Bus {
 	t.Helper()
-	opts = append([]bus.Option{bus.WithLogger(slog.New(slog.NewTextHandler(t.Output(), nil))), bus.WithNATS(nats.InProcessServer(s))}, opts...)
+	log := &testLog{to: t.Output()}
+	t.Cleanup(log.end) // after the drain below
+	opts = append([]bus.Option{bus.WithLogger(slog.New(slog.NewTextHandler(log, nil))), bus.WithNATS(nats.InProcessServer(s))}, opts...)
 	b, err := bus.Connect("", opts...)
 	if err != nil {
 		t.Fatalf("bustest: %v", err)
@@ -52,4 +56,25 @@ func Connect(t testing.TB, s *embedded.Server, opts ...bus.Option) *bus.Bus {
 		}
 	})
 	return b
+}
+
+// testLog writes to a test until it has ended: a handler that outlives its test must not panic over a line of log.
+type testLog struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (l *testLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.to == nil {
+		return len(p), nil
+	}
+	return l.to.Write(p)
+}
+
+func (l *testLog) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.to = nil
 }
