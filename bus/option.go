@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,7 @@ type config struct {
 
 func newConfig(opts []Option) (*config, error) {
 	c := &config{
-		version: "0.0.0", codec: codec.JSON, logger: slog.Default(),
+		version: buildVersion(), codec: codec.JSON, logger: slog.Default(),
 		concurrency: endpoint.DefaultConcurrency, backlog: endpoint.DefaultBacklog, backlogWait: endpoint.DefaultBacklogWait,
 		timeout: 10 * time.Second, skew: 2 * time.Second, rpcRoot: wire.RPCRoot, srvRoot: wire.SRVRoot,
 	}
@@ -69,7 +70,18 @@ func WithName(name string) Option {
 	}
 }
 
-// WithVersion sets the semantic version that is published; a leading v is dropped. By default 0.0.0.
+// buildVersion is the version of the program that was built, where its build knows one.
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v, err := endpoint.ParseVersion(info.Main.Version); err == nil {
+			return v
+		}
+	}
+	return "0.0.0"
+}
+
+// WithVersion sets the semantic version that is published; a leading v is dropped. By default the version of the program's
+// main module, or 0.0.0 where the build knows none.
 func WithVersion(version string) Option {
 	return func(c *config) (err error) {
 		c.version, err = endpoint.ParseVersion(version)
