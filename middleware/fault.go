@@ -33,3 +33,9 @@ func absent(v any) bool {
 	r := reflect.ValueOf(v)
 	return (r.Kind() == reflect.Pointer || r.Kind() == reflect.Func) && r.IsNil()
 }
+
+// find returns the first *endpoint.Error of a chain; a nil one, which somebody returned by mistake, is none.
+func find(err error) (*endpoint.Error, bool) {
+	e, ok := errors.AsType[*endpoint.Error](err)
+	return e, ok && e != nil
+}

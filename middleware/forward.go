@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"context"
-	"errors"
 
 	"postbus.example/endpoint"
 )
@@ -20,7 +19,7 @@ func Forward() endpoint.Middleware {
 			if err == nil {
 				return reply, nil
 			}
-			if e, ok := errors.AsType[*endpoint.Error](err); ok {
+			if e, ok := find(err); ok {
 				return nil, e.AsAuthored()
 			}
 			return nil, err

@@ -108,7 +108,7 @@ func notSent(err error) error {
 	if e, ok := err.(*endpoint.Error); ok && e != nil { //nolint:errorlint // what wraps one stays in the chain, below
 		return e.WithOutcome(endpoint.NotSent)
 	}
-	if e, ok := errors.AsType[*endpoint.Error](err); ok && e != nil {
+	if e, ok := find(err); ok {
 		return e.WithCause(err).WithOutcome(endpoint.NotSent)
 	}
 	return endpoint.CodeOf(err).Wrap(err, err.Error()).WithOutcome(endpoint.NotSent)

@@ -160,7 +160,7 @@ func appendFailure(attrs []slog.Attr, c *endpoint.Call, code endpoint.Code, err 
 	if err == nil {
 		return attrs
 	}
-	e, ok := errors.AsType[*endpoint.Error](err)
+	e, ok := find(err)
 	if ok && e.Reason() != "" {
 		attrs = append(attrs, slog.String("reason", e.Reason()))
 	}

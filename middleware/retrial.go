@@ -77,7 +77,7 @@ func (t *retrial) again(ctx context.Context) (reply any, tried bool) {
 
 // pause applies the law to the last error: how long to wait at least and how much more at random; a spread of 0 means never.
 func (t *retrial) pause() (least, spread time.Duration) {
-	if e, ok := errors.AsType[*endpoint.Error](t.err); ok {
+	if e, ok := find(t.err); ok {
 		least = e.RetryAfter
 	}
 	switch law(t.err, t.call.Spec.Idempotent, t.late) {
@@ -143,7 +143,7 @@ func (t *retrial) await(ctx context.Context) (reply any, tried bool) {
 // failed is the error of the whole call: the last attempt's, with the outcome of all.
 func (t *retrial) failed(ctx context.Context) error {
 	t.call.Adopt(t.last)
-	e, ok := errors.AsType[*endpoint.Error](t.err)
+	e, ok := find(t.err)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled) && endpoint.CodeOf(t.err) != endpoint.Canceled:
 		e = endpoint.ContextError(ctx) // the caller left while we waited

@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -23,7 +22,7 @@ func law(err error, idempotent, late bool) action {
 	var reason string
 	var advice time.Duration
 	remote := false
-	if e, ok := errors.AsType[*endpoint.Error](err); ok {
+	if e, ok := find(err); ok {
 		reason, advice, remote = e.Reason(), e.RetryAfter, e.Remote()
 	}
 	switch reason {
@@ -54,7 +53,7 @@ func law(err error, idempotent, late bool) action {
 
 // missing tells the failures that WaitForService waits out: there is nobody, or no way to anybody.
 func missing(err error) bool {
-	e, ok := errors.AsType[*endpoint.Error](err)
+	e, ok := find(err)
 	if !ok || e.Code != endpoint.Unavailable || e.RetryAfter < 0 {
 		return false
 	}
@@ -64,7 +63,7 @@ func missing(err error) bool {
 
 // reached tells that an attempt met a service, whatever it said.
 func reached(err error) bool {
-	if e, ok := errors.AsType[*endpoint.Error](err); ok && e.Remote() {
+	if e, ok := find(err); ok && e.Remote() {
 		return true
 	}
 	o := endpoint.OutcomeOf(err)

@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -63,7 +62,7 @@ func (e *timeoutError) Timeout() bool { return true }
 
 // verdict gives an error the reason timeout unless it knows a better one, such as expired, and keeps its outcome.
 func (e *timeoutError) verdict(c *endpoint.Call, err error) error {
-	known, ok := errors.AsType[*endpoint.Error](err)
+	known, ok := find(err)
 	switch {
 	case !ok: // a bare context error: what is not provable is MaybeExecuted
 		known = endpoint.DeadlineExceeded.Wrap(err, e.Error())
