@@ -101,8 +101,8 @@ func (p *proxy) send(c *endpoint.Call, slot *slot, secret uint64, body []byte, m
 		token = wire.AppendToken(token, &meta)
 	}
 	if c.Header.Len() > 0 {
-		if err := c.Header.Validate(); err != nil {
-			return headerFault(endpoint.InvalidArgument, &c.Header, err).WithOutcome(endpoint.NotSent)
+		if err := c.Header.Fault(endpoint.InvalidArgument); err != nil {
+			return err.WithOutcome(endpoint.NotSent)
 		}
 		if h == nil {
 			h = wire.Headers{}

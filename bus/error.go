@@ -15,19 +15,6 @@ const (
 	reasonDraining    = endpoint.ReasonDraining
 )
 
-// headerFault is the error of headers that must not be sent.
-func headerFault(code endpoint.Code, h *endpoint.Header, err error) *endpoint.Error {
-	size := 0
-	for name, v := range h.All() {
-		size += len(name) + len(v) + 4
-	}
-	reason := endpoint.ReasonMalformedHeader
-	if size > endpoint.MaxHeaderBytes {
-		reason = endpoint.ReasonHeaderTooLarge
-	}
-	return code.Wrap(err, err.Error()).WithReason(reason)
-}
-
 // sendError turns the failure of a publish into an error of the call: nothing was sent.
 func (b *Bus) sendError(err error, size int) *endpoint.Error {
 	e := func(code endpoint.Code, reason, format string, a ...any) *endpoint.Error {

@@ -87,9 +87,7 @@ func ReservedHeader(name string) bool {
 // most [MaxHeaderBytes] in all. It joins all faults.
 func (h *Header) Validate() error {
 	var errs []error
-	size := 0
 	for _, f := range h.fields {
-		size += len(f.name) + len(f.value) + 4
 		switch {
 		case !headerToken(f.name):
 			errs = append(errs, fmt.Errorf("header name %.80q is not a token", f.name))
@@ -99,10 +97,32 @@ func (h *Header) Validate() error {
 			errs = append(errs, fmt.Errorf("header %.80q: its value has CR, LF or NUL", f.name))
 		}
 	}
-	if size > MaxHeaderBytes {
-		errs = append(errs, fmt.Errorf("headers of %d bytes, at most %d are sent", size, MaxHeaderBytes))
+	if n := h.size(); n > MaxHeaderBytes {
+		errs = append(errs, fmt.Errorf("headers of %d bytes, at most %d are sent", n, MaxHeaderBytes))
 	}
 	return errors.Join(errs...)
+}
+
+func (h *Header) size() int {
+	n := 0
+	for _, f := range h.fields {
+		n += len(f.name) + len(f.value) + 4
+	}
+	return n
+}
+
+// Fault is Validate as the error of a call, of the code that says whose fault it is: reason header_too_large or
+// malformed_header; nil if the header may be sent. It is for transports.
+func (h *Header) Fault(code Code) *Error {
+	err := h.Validate()
+	if err == nil {
+		return nil
+	}
+	reason := ReasonMalformedHeader
+	if h.size() > MaxHeaderBytes {
+		reason = ReasonHeaderTooLarge
+	}
+	return code.Wrap(err, err.Error()).WithReason(reason)
 }
 
 // headerToken follows the token of RFC 9110, 5.6.2, which NATS (ADR-4) accepts too.

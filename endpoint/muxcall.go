@@ -209,8 +209,8 @@ func (x *muxCall) quiet() time.Duration {
 
 // exchange checks the request and makes the server's call of it.
 func (op *muxOp) exchange(c *Call) (*muxCall, error) {
-	if err := c.Header.Validate(); err != nil {
-		return nil, InvalidArgument.Wrap(err, err.Error()).WithReason(ReasonMalformedHeader).WithOutcome(NotSent)
+	if err := c.Header.Fault(InvalidArgument); err != nil {
+		return nil, err.WithOutcome(NotSent)
 	}
 	if servedKind(c.Spec.Kind) != op.spec.Kind {
 		return nil, Unimplemented.Errorf("%s is %v, not %v", op.subject, op.spec.Kind, c.Spec.Kind).WithOutcome(NotExecuted)
