@@ -114,7 +114,7 @@ func (d *dispatcher) look() {
 	if d.watched = d.n > 0; !d.watched {
 		return
 	}
-	if d.taken < keepsUp*d.workers {
+	if d.taken < keepsUp*d.workers || d.n > d.taken { // too slow each, or too few for what comes
 		for range min(d.n-d.pending, max(d.workers, 1), d.limit-d.workers) {
 			d.hire()
 		}

@@ -247,3 +247,28 @@ func TestDispatcherHelpsOutWhenAHandlerBlocks(t *testing.T) {
 		<-r.close()
 	})
 }
+
+// Handlers that are quick enough for one worker each millisecond, yet too slow for what comes, must get help before the
+// ring is full.
+func TestDispatcherHiresForAGrowingRing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refused, late atomic.Int64
+		d := &dispatcher{
+			limit: 1024, backlog: 4096, wait: time.Second, waits: func(int64) {},
+			refuse: func(job, string) { refused.Add(1) },
+			run: func(j job) {
+				if j.started.Sub(j.received) > 100*time.Millisecond {
+					late.Add(1)
+				}
+				time.Sleep(40 * time.Microsecond)
+			},
+		}
+		for range 20_000 {
+			d.push(job{received: time.Now()})
+			time.Sleep(20 * time.Microsecond)
+		}
+		<-d.close()
+		assert.Equal(t, refused.Load(), int64(0), "refused")
+		assert.Equal(t, late.Load(), int64(0), "late")
+	})
+}
