@@ -8,8 +8,11 @@ import (
 	"time"
 )
 
-// shutdownTime bounds the end of ListenAndServe.
-const shutdownTime = 30 * time.Second
+// shutdownTime bounds the drain of ListenAndServe, lastWords what comes after it.
+const (
+	shutdownTime = 30 * time.Second
+	lastWords    = time.Second
+)
 
 // ListenAndServe serves HTTP on addr (":8080") with [Bridge.Server] until ctx ends, then drains the bridge and shuts the
 // server down, within 30 seconds. It returns nil after a clean end; else the faults of the bridge's options, why it can't
@@ -33,7 +36,12 @@ func (b *Bridge) ListenAndServe(ctx context.Context, addr string) error {
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
-	err = errors.Join(b.Drain(end), server.Shutdown(end))
+	err = b.Drain(end)
+	last, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancelLast()
+	if shut := server.Shutdown(last); shut != nil { // its own time: what a drain cancels is still answered
+		err = errors.Join(err, shut, server.Close())
+	}
 	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}

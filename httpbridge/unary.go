@@ -71,6 +71,7 @@ func (x *exchange) call(ctx context.Context, t *target, asked *time.Duration, p 
 	reply, err := t.caller()(ctx, p)
 	x.outbound(report)
 	e, ours := errors.AsType[*endpoint.Error](err)
+	ours = ours && e != nil
 	switch {
 	case err == nil:
 		x.exposed.keep(t)
