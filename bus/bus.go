@@ -80,7 +80,7 @@ var (
 type Instance = endpoint.Instance
 
 // Connect makes a bus on a connection of its own, with the settings that make failures prompt: publishing while
-// disconnected fails at once, reconnects go on for good with jitter, a dead peer is noticed in four seconds. Drain or Close
+// disconnected fails at once, reconnects go on for good with jitter, a dead peer is noticed within six seconds. Drain or Close
 // ends it. It fails with every fault of its options, or when the broker can't be reached, or when this client may not
 // receive replies.
 func Connect(url string, opts ...Option) (*Bus, error) {

@@ -87,7 +87,7 @@ func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool
 	if err := b.nc.PublishRequest(subject, reply, nil); err != nil {
 		return b.sendError(err, 0)
 	}
-	stall := time.NewTimer(discoverStall)
+	stall := time.NewTimer(discoverTime) // until the first: the broker may be far
 	defer stall.Stop()
 	for {
 		select {

@@ -217,6 +217,9 @@ func (op *operation) setBody(c *endpoint.Call, data []byte, meta *wire.Request) 
 		return endpoint.InvalidArgument.Errorf("%s does not take %.80q; it takes %s", op.subject, mediaType, strings.Join(op.codecs.Names(), ", ")).
 			WithReason(endpoint.ReasonMediaType)
 	}
+	if !ok && !isPayload(op.spec.NewResponse()) {
+		with = op.codecs.Default() // nobody can answer in a type that only a Payload can have
+	}
 	c.SetBody(data, mediaType, with)
 	return nil
 }
@@ -282,8 +285,8 @@ func (op *operation) replyHeaders(c *endpoint.Call, meta *wire.Request, mediaTyp
 		h[wire.Instance] = []string{op.bus.id}
 	}
 	if c.Reply.Len() > 0 {
-		if err := c.Reply.Validate(); err != nil {
-			return nil, headerFault(endpoint.Internal, &c.Reply, err)
+		if err := c.Reply.Fault(endpoint.Internal); err != nil {
+			return nil, err
 		}
 		wire.WriteApp(h, &c.Reply)
 	}
@@ -293,6 +296,9 @@ func (op *operation) replyHeaders(c *endpoint.Call, meta *wire.Request, mediaTyp
 // fail logs what the caller can't be told and sends what it can.
 func (op *operation) fail(c *endpoint.Call, j *job, err error) *endpoint.Error {
 	e := c.Verdict(err)
+	if e.Reason() == endpoint.ReasonReplyTooLarge {
+		op.bus.maxPayload.Store(op.bus.nc.MaxPayload()) // it may have grown since
+	}
 	if e.Code == endpoint.Internal || e.Code == endpoint.Unknown {
 		op.bus.report(slog.LevelError, "call failed", slog.String("subject", op.subject), slog.String("code", e.Code.String()),
 			slog.String("reason", e.Reason()), slog.Any("cause", err))

@@ -218,7 +218,8 @@ func WithHeaderMetadata() Option {
 	}
 }
 
-// WithNATS passes options to nats.Connect, after the bus's own; Connect only. By default none.
+// WithNATS passes options to nats.Connect, after the bus's own; Connect only. A handler for errors, disconnects or
+// reconnects replaces the bus's, which logs. By default none.
 func WithNATS(opts ...nats.Option) Option {
 	return func(c *config) error {
 		c.nats = append(c.nats, opts...)
