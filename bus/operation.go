@@ -300,8 +300,12 @@ func (op *operation) fail(c *endpoint.Call, j *job, err error) *endpoint.Error {
 		op.bus.maxPayload.Store(op.bus.nc.MaxPayload()) // it may have grown since
 	}
 	if e.Code == endpoint.Internal || e.Code == endpoint.Unknown {
+		cause := err
+		if known, ok := errors.AsType[*endpoint.Error](err); ok && known.Unwrap() != nil {
+			cause = known.Unwrap() // it says more than what the caller is told
+		}
 		op.bus.report(slog.LevelError, "call failed", slog.String("subject", op.subject), slog.String("code", e.Code.String()),
-			slog.String("reason", e.Reason()), slog.Any("cause", err))
+			slog.String("reason", e.Reason()), slog.Any("cause", cause))
 	}
 	var app *endpoint.Header
 	if c.Reply.Validate() == nil {

@@ -35,6 +35,7 @@ type Call struct {
 	mu       sync.Mutex
 	msg      any
 	encoded  bool
+	place    place // of this attempt in the chain, see guard
 	body     []byte
 	bodyType string
 	bodyErr  error
@@ -52,6 +53,7 @@ type Call struct {
 	taken     atomic.Bool // see TakeRetries
 	ctx       callContext
 	observer  *observer
+	fault     *Error // what a middleware did that it must not, see guard
 }
 
 // NewCall makes the call of one request. It is for transports; see SetBody, SetStream, SetInstance, SetReceived, Begin
@@ -201,11 +203,14 @@ func (c *Call) EncodedReply(reply any) (body []byte, mediaType string, err error
 
 // checkReply refuses what is not a message of the reply's type: a middleware may have put in its own.
 func (c *Call) checkReply(m any) *Error {
-	if want := messageType(c.Spec.Response); reflect.TypeOf(m) != want || isNil(m) {
+	if want := messageType(c.Spec.Response); !isMessage(m, want) {
 		return Internal.Errorf("a middleware replied with %T, want %v", m, want)
 	}
 	return nil
 }
+
+// isMessage reports whether m is of the wanted pointer type, and points to something.
+func isMessage(m any, want reflect.Type) bool { return reflect.TypeOf(m) == want && !isNil(m) }
 
 // EncodeItem encodes one message of a stream with the codec of this side. The bytes are the caller's. It is for transports.
 func (c *Call) EncodeItem(m any) (body []byte, mediaType string, err error) {
@@ -329,7 +334,7 @@ func (c *Call) Retry() *Call {
 	return &Call{
 		Spec: c.Spec, Subject: c.Subject, Side: c.Side, Attempt: int(r.attempts.Add(1)), Header: c.Header.Clone(),
 		root: r, trace: c.trace, received: time.Now(), codec: c.codec, codecs: c.codecs,
-		recv: r.recv, send: r.send, maxReply: c.maxReply,
+		recv: r.recv, send: r.send, maxReply: c.maxReply, place: place{at: c.place.at, deepest: c.place.at},
 	}
 }
 
@@ -340,6 +345,9 @@ func (c *Call) Adopt(attempt *Call) {
 	}
 	c.Reply, c.Trailer, c.instance = attempt.Reply, attempt.Trailer, attempt.instance
 	c.reply, c.replyType, c.replyMsg = attempt.reply, attempt.replyType, attempt.replyMsg
+	if c.fault == nil {
+		c.fault = attempt.fault
+	}
 }
 
 // End releases what the call holds: its context and its pooled memory. Bodies are not to be used afterwards. It is for

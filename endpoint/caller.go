@@ -86,7 +86,7 @@ func finishCaller(t Transport, subject string, s *settings) *caller {
 	if h == nil {
 		return k.fail([]error{errNilHandler})
 	}
-	k.handler = h
+	k.handler = seal(h)
 	return k
 }
 
@@ -176,7 +176,17 @@ func (k *caller) unary(ctx context.Context, msg any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.finish() // also when a middleware panics
+	defer c.finish()
+	return k.run(ctx, c)
+}
+
+// run runs the chain. A panic in it is a middleware's, and ends as an error, not in the user's code.
+func (k *caller) run(ctx context.Context, c *Call) (reply any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			reply, err = nil, Recovered(p)
+		}
+	}()
 	return k.handler(ctx, c)
 }
 

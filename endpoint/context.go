@@ -16,10 +16,10 @@ type callContext struct {
 	deadline time.Time // zero: none
 	cause    error     // of the deadline, for context.Cause; nil: none of its own
 	call     *Call     // what FromContext finds; nil on the client's side
-	derived  bool      // made by WithDeadline
 	live     atomic.Pointer[liveContext]
 	mu       sync.Mutex
 	ended    atomic.Bool
+	derived  bool // made by WithDeadline
 }
 
 type liveContext struct {

@@ -40,8 +40,8 @@ func (e *Endpoint) Spec() *Spec { return e.spec }
 // Err returns all faults of construction, joined; nil if there are none.
 func (e *Endpoint) Err() error { return e.err }
 
-// Handler returns the operation with its middleware around it. It is for transports.
-func (e *Endpoint) Handler() Handler { return e.handler }
+// Handler returns the operation with its middleware around it, nil if a middleware returned none. It is for transports.
+func (e *Endpoint) Handler() Handler { return seal(e.handler) }
 
 // Endpoints returns e alone.
 func (e *Endpoint) Endpoints() []*Endpoint { return []*Endpoint{e} }
@@ -88,10 +88,16 @@ var errNilHandler = errors.New("a middleware returned a nil handler")
 type PanicError struct {
 	Value any
 	Stack []byte
+	Func  string // the function that panicked, as main.authorize.func1; "" if unknown
 }
 
-// Error names the value; the stack is for logs that want it.
-func (p *PanicError) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
+// Error names the value and the function; the stack is for logs that want it.
+func (p *PanicError) Error() string {
+	if p.Func == "" {
+		return fmt.Sprintf("panic: %v", p.Value)
+	}
+	return fmt.Sprintf("panic in %s: %v", p.Func, p.Value)
+}
 
 // Recovered makes the error of a recovered panic: internal, without text for the peer. It is for transports and
 // middleware, called from the deferred function so that the stack is the panic's.
@@ -99,7 +105,9 @@ func Recovered(p any) *Error {
 	return &Error{Code: Internal, reason: ReasonPanic, cause: newPanicError(p)}
 }
 
-func newPanicError(p any) *PanicError { return &PanicError{Value: p, Stack: debug.Stack()} }
+func newPanicError(p any) *PanicError {
+	return &PanicError{Value: p, Stack: debug.Stack(), Func: panicName()}
+}
 
 // enter marks that the user's function runs from here on, and makes sure that it finds its call in the context.
 func (c *Call) enter(ctx context.Context) context.Context {

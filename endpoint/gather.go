@@ -66,7 +66,7 @@ func (k *caller) gather(ctx context.Context, msg any, yield func(*Gathered, erro
 		}
 		return nil
 	}
-	_, err = k.handler(ctx, c)
+	_, err = k.run(ctx, c)
 	if s.panicked {
 		panic(s.panicValue)
 	}

@@ -14,11 +14,13 @@ type Handler func(ctx context.Context, call *Call) (reply any, err error)
 type Middleware func(next Handler) Handler
 
 // Chain composes middleware; the first is the outermost. Nil ones are left out; without any the handler stays as it is.
+// A middleware that calls next twice with one [Call], or returns a reply that is not of the operation's type, fails the
+// call as internal, with a cause that names it.
 func Chain(mws ...Middleware) Middleware {
 	return func(h Handler) Handler {
 		for _, mw := range slices.Backward(mws) {
-			if mw != nil {
-				h = mw(h)
+			if mw != nil && h != nil {
+				h = mw(guard(h))
 			}
 		}
 		return h
@@ -34,7 +36,7 @@ func OnClient(mws ...Middleware) Middleware { return onSide(ClientSide, mws) }
 func onSide(side Side, mws []Middleware) Middleware {
 	chain := Chain(mws...)
 	return func(next Handler) Handler {
-		wrapped := chain(next)
+		wrapped := guard(chain(next))
 		return func(ctx context.Context, c *Call) (any, error) {
 			if c.Side == side {
 				return wrapped(ctx, c)

@@ -161,7 +161,7 @@ func (m *Mux) newOp(base string, ep *Endpoint, mw Middleware) (*muxOp, error) {
 	if ep.handler == nil {
 		return nil, fmt.Errorf("%s: %w", subject, errNilHandler)
 	}
-	op := &muxOp{base: base, subject: subject, spec: ep.spec, handler: ep.handler, codecs: set, info: info, id: m.id}
+	op := &muxOp{base: base, subject: subject, spec: ep.spec, handler: ep.Handler(), codecs: set, info: info, id: m.id}
 	op.limit(ep.spec)
 	return op, nil
 }

@@ -43,12 +43,10 @@ func TestObserve(t *testing.T) {
 
 func TestObserveAfterAPanic(t *testing.T) {
 	ctx, report := endpoint.Observe(t.Context())
-	func() {
-		defer func() { assert.Equal(t, recover(), any("mine")) }()
-		_, _ = caller(transportFunc(func(_ context.Context, c *endpoint.Call) (any, error) {
-			c.SetInstance("i")
-			panic("mine")
-		}))(ctx, request)
-	}()
+	_, err := caller(transportFunc(func(_ context.Context, c *endpoint.Call) (any, error) {
+		c.SetInstance("i")
+		panic("mine")
+	}))(ctx, request)
+	assert.ErrorIs(t, err, endpoint.Internal)
 	assert.Equal(t, report.Instance, "i", "the call was ended")
 }

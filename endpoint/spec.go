@@ -94,7 +94,8 @@ type Spec struct {
 	declared        []declaration
 	newReq          func() any
 	newResp         func() any
-	reqPtr          bool // the Go types are pointers already
+	reply           reflect.Type // the type of the message that a chain returns; nil if it returns none, or for any
+	reqPtr          bool         // the Go types are pointers already
 	respPtr         bool
 	reqPay, respPay bool // *codec.Payload, which passes every codec
 }
@@ -190,6 +191,9 @@ func newSpec(k Kind, req, resp reflect.Type) *Spec {
 	s.newReq, s.reqPtr = constructor(req)
 	s.newResp, s.respPtr = constructor(resp)
 	s.reqPay, s.respPay = isPayload(req), isPayload(resp)
+	if !k.StreamsOut() {
+		s.reply = messageType(resp)
+	}
 	return s
 }
 

@@ -46,9 +46,9 @@ func (k *caller) upload(ctx context.Context, f *feed) (any, error) {
 		return nil, err
 	}
 	defer f.stop()
-	defer c.finish() // both also when a middleware panics
+	defer c.finish()
 	c.recv = f.start(ctx)
-	reply, err := k.handler(ctx, c)
+	reply, err := k.run(ctx, c)
 	f.finish()
 	return reply, err
 }
@@ -74,7 +74,7 @@ func consume[Resp any](ctx context.Context, k *caller, msg any, f *feed, yield f
 		}
 		return s.put(func() bool { return yield(v, nil) })
 	}
-	_, err = k.handler(ctx, c)
+	_, err = k.run(ctx, c)
 	if s.panicked {
 		panic(s.panicValue)
 	}

@@ -119,7 +119,7 @@ func TestLogPanic(t *testing.T) {
 	assert.Equal(t, line["code"], any("internal"))
 	assert.Equal(t, line["reason"], any("panic"))
 	assert.Equal(t, line["outcome"], any("not_executed"))
-	assert.Equal(t, line["cause"], any("panic: secret"))
+	assert.Equal(t, line["cause"], any("panic in middleware_test.panics.func1: secret"))
 	assert.Contains(t, line["stack"].(string), "recover_test.go")
 }
 

@@ -7,9 +7,10 @@ import (
 )
 
 // Recover turns a panic of what it surrounds into an error: internal, reason panic, without a word for the peer; the value
-// and the stack are in its cause, an [*endpoint.PanicError]. It acts on both sides and on all kinds. The functions
-// of endpoints and the transports catch panics of their own; Recover is for those of other middleware, and belongs
-// outermost so that none escapes it.
+// and the stack are in its cause, an [*endpoint.PanicError]. It acts on both sides and on all kinds. Without it
+// no panic reaches the user's process either: endpoints and callers catch what comes out of their functions and chains. But
+// that is outside of every middleware; Recover turns a panic into an error where it stands, so that what surrounds it, such
+// as logs and metrics, sees an error.
 //
 // The body of a loop over a stream is the consumer's: its panic is none of Recover's business and goes on to the consumer.
 // runtime.Goexit goes on, too.

@@ -1,0 +1,124 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"runtime"
+	"strings"
+)
+
+// place is where an attempt is in its chain: how many guards it is inside of, and how many it ever was.
+type place struct{ at, deepest uint16 }
+
+// guard stands between two middlewares of a chain and holds the outer one to calling next once, the inner one to returning
+// a reply of the right type. What is wrong fails the call as internal; the cause names the function, for the log.
+//
+// An attempt passes each guard once. Whoever calls next again enters at a depth where the attempt has been before; whoever
+// wants to try again makes a new attempt with [Call.Retry].
+func guard(h Handler) Handler {
+	if h == nil {
+		return nil
+	}
+	return func(ctx context.Context, c *Call) (any, error) {
+		before := c.place
+		if before.at < before.deepest {
+			return nil, c.misused(nil, errors.New(callerName()+" called next twice"))
+		}
+		if before.at < math.MaxUint16 {
+			c.place = place{before.at + 1, before.at + 1}
+		}
+		reply, err := h(ctx, c)
+		c.place.at = before.at
+		if err == nil {
+			return reply, c.judge(h, reply)
+		}
+		return reply, err
+	}
+}
+
+// judge looks at what a handler of the chain returned without an error. It must not return a nil *Error as an error.
+func (c *Call) judge(h Handler, reply any) error {
+	if c.Spec == nil || c.Spec.reply == nil || isMessage(reply, c.Spec.reply) {
+		return nil
+	}
+	e := Internal.Errorf("a middleware replied with %T, want %v", reply, c.Spec.reply)
+	return c.misused(e, fmt.Errorf("%s replied with %T, want %v", funcName(h), reply, c.Spec.reply))
+}
+
+// misused notes the first fault of a chain, so that no middleware can hide it, and returns it.
+func (c *Call) misused(e *Error, cause error) error {
+	if e == nil {
+		e = Internal.New("")
+	}
+	e = e.WithCause(cause)
+	if c.Side == ServerSide {
+		e = e.WithOutcome(c.outcome())
+	}
+	if c.fault == nil {
+		c.fault = e
+	}
+	return e
+}
+
+// seal is the outermost guard of a chain: no fault that was noted inside gets past it.
+func seal(h Handler) Handler {
+	if h == nil {
+		return nil
+	}
+	return func(ctx context.Context, c *Call) (any, error) {
+		reply, err := h(ctx, c)
+		switch {
+		case c.fault != nil:
+			return nil, c.fault
+		case err != nil:
+			return nil, err
+		case c.Side == ServerSide && c.Spec.Kind.StreamsOut() && !c.root.entered.Load() && !c.Committed():
+			return nil, c.misused(nil, fmt.Errorf("%s, or a middleware inside of it, ended a stream and never called next", funcName(h)))
+		}
+		if err := c.judge(h, reply); err != nil {
+			return nil, err
+		}
+		return reply, nil
+	}
+}
+
+// funcName is the name of a function for people, without the path of its package: main.authorize.func1.
+func funcName(f any) string {
+	if fn := runtime.FuncForPC(reflect.ValueOf(f).Pointer()); fn != nil {
+		return baseName(fn.Name())
+	}
+	return "a middleware"
+}
+
+// callerName is the name of the function that called the guard.
+func callerName() string {
+	const guarded = 3 // Callers, callerName, guard
+	var pc [1]uintptr
+	frame, _ := runtime.CallersFrames(pc[:runtime.Callers(guarded, pc[:])]).Next()
+	return baseName(frame.Function)
+}
+
+// panicName is the name of the function that panicked, asked while its frames are still there. Of a panic that was
+// recovered and thrown again the deepest one counts.
+func panicName() string {
+	pcs := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
+	name, after := "", false
+	for {
+		frame, more := frames.Next()
+		switch {
+		case frame.Function == "runtime.gopanic":
+			after = true
+		case after && !strings.HasPrefix(frame.Function, "runtime."):
+			name, after = baseName(frame.Function), false
+		}
+		if !more {
+			return name
+		}
+	}
+}
+
+func baseName(function string) string { return function[strings.LastIndexByte(function, '/')+1:] }
