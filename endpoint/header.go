@@ -83,8 +83,8 @@ func ReservedHeader(name string) bool {
 	return slices.ContainsFunc(reservedHeaders, func(r string) bool { return strings.EqualFold(r, name) })
 }
 
-// Validate checks that the header may be sent: legal names that are not reserved, values without CR, LF or NUL, and at
-// most [MaxHeaderBytes] in all. It joins all faults.
+// Validate checks that the header may be sent: legal names that are not reserved, values without control
+// characters besides tab (RFC 9110, 5.5), and at most [MaxHeaderBytes] in all. It joins all faults.
 func (h *Header) Validate() error {
 	var errs []error
 	for _, f := range h.fields {
@@ -93,8 +93,8 @@ func (h *Header) Validate() error {
 			errs = append(errs, fmt.Errorf("header name %.80q is not a token", f.name))
 		case ReservedHeader(f.name):
 			errs = append(errs, fmt.Errorf("header %.80q is reserved", f.name))
-		case strings.ContainsAny(f.value, "\r\n\x00"):
-			errs = append(errs, fmt.Errorf("header %.80q: its value has CR, LF or NUL", f.name))
+		case strings.ContainsFunc(f.value, control):
+			errs = append(errs, fmt.Errorf("header %.80q: its value has a control character", f.name))
 		}
 	}
 	if n := h.size(); n > MaxHeaderBytes {
@@ -124,6 +124,8 @@ func (h *Header) Fault(code Code) *Error {
 	}
 	return code.Wrap(err, err.Error()).WithReason(reason)
 }
+
+func control(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
 // headerToken follows the token of RFC 9110, 5.6.2, which NATS (ADR-4) accepts too.
 func headerToken(s string) bool {

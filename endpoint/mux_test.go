@@ -3,6 +3,7 @@ package endpoint_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"runtime"
 	"strings"
 	"sync"
@@ -380,4 +381,33 @@ func TestRawEndpointTakesRawOnly(t *testing.T) {
 	set, err := ep.Spec().Codecs(codec.NewSet(codec.JSON))
 	assert.NoError(t, err)
 	assert.Equal(t, set.Names(), []string{"application/octet-stream"})
+}
+
+// What production refuses, a unit test must refuse.
+func TestReplyHeadersThatMustNotTravel(t *testing.T) {
+	for name, value := range map[string]string{"Rpc-Foo": "x", "Nats-Foo": "x", "X-Big": strings.Repeat("x", endpoint.MaxHeaderBytes), "X-Broken": "a\r\nb"} {
+		set := func(ctx context.Context) { endpoint.FromContext(ctx).Reply.Set(name, value) }
+		m := serve(t, endpoint.New(func(ctx context.Context, r *addRequest) (*addResponse, error) {
+			set(ctx)
+			return add(ctx, r)
+		}))
+		var reply string
+		spy := func(next endpoint.Handler) endpoint.Handler {
+			return func(ctx context.Context, c *endpoint.Call) (any, error) {
+				r, err := next(ctx, c)
+				reply = c.Reply.Get(name)
+				return r, err
+			}
+		}
+		_, err := caller(m, endpoint.With(spy))(t.Context(), request)
+		assert.ErrorIs(t, err, endpoint.Internal, name)
+		assert.Equal(t, reply, "")
+
+		m = serve(t, endpoint.NewServerStream(func(ctx context.Context, _ *addRequest) iter.Seq2[*addResponse, error] {
+			set(ctx)
+			return func(yield func(*addResponse, error) bool) { yield(fixed, nil) }
+		}))
+		_, err = collect(endpoint.ServerStreamCaller[*addRequest, *addResponse](m, "svc.op")(t.Context(), request))
+		assert.ErrorIs(t, err, endpoint.Internal, name)
+	}
 }

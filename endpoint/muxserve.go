@@ -33,8 +33,10 @@ func (x *muxCall) serve(ctx context.Context) {
 			x.result.err = x.server.Verdict(e).AsRemote()
 		}
 		x.op.meter.Run(-1)
-		x.op.meter.Done(time.Since(start), x.result.err) // counted as what the caller is told
-		x.result.header, x.result.trailer = x.server.Reply, x.server.Trailer
+		x.op.meter.Done(time.Since(start), x.result.err)                           // counted as what the caller is told
+		if x.result.trailer = x.server.Trailer; x.server.Reply.Validate() == nil { // else an error says what is wrong with it
+			x.result.header = x.server.Reply
+		}
 	}()
 	x.result.reply, x.result.err = x.run(ctx)
 	ended = true
@@ -51,6 +53,9 @@ func (x *muxCall) run(ctx context.Context) (muxItem, *Error) {
 	body, mediaType, err := x.server.EncodedReply(reply)
 	if err != nil {
 		return muxItem{}, asError(err)
+	}
+	if err := x.server.Reply.Fault(Internal); err != nil {
+		return muxItem{}, err
 	}
 	return muxItem{body: bytes.Clone(body), mediaType: mediaType}, nil
 }
@@ -128,6 +133,9 @@ func (x *muxCall) send(ctx context.Context) func(any) error {
 		}
 		it := muxItem{body: bytes.Clone(body), mediaType: mediaType} // a Payload's bytes are still the handler's
 		if !x.sent {
+			if err := x.server.Reply.Fault(Internal); err != nil {
+				return err
+			}
 			it.first, it.header = true, x.server.Reply.Clone()
 		}
 		select {

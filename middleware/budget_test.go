@@ -2,6 +2,8 @@ package middleware_test
 
 import (
 	"context"
+	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -145,4 +147,24 @@ func TestBudgetConcurrent(t *testing.T) {
 	assert.Equal(t, len(f.calls), workers*each)
 	assert.True(t, len(f.further) <= workers*each/10, "at most a tenth")
 	assert.True(t, len(f.further) >= workers*each/10-5, "and not much less")
+}
+
+// A bridge may be made to call any number of services by whoever chooses its paths.
+func TestBudgetsAreBounded(t *testing.T) {
+	again := middleware.Retry(middleware.RetryPolicy{})
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for i := range 20_000 {
+		call := endpoint.Caller[*addRequest, *addResponse](transport(ok), fmt.Sprintf("svc-%d.add", i), again)
+		_, err := call(t.Context(), &addRequest{})
+		assert.NoError(t, err)
+	}
+	grown := int64(heap()) - int64(before)
+	runtime.KeepAlive(again)
+	assert.True(t, grown < 2<<20, fmt.Sprintf("grew by %d bytes", grown))
 }

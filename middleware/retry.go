@@ -28,7 +28,8 @@ type RetryPolicy struct {
 	WaitForService bool
 
 	// Budget bounds the attempts beyond the first, together with everybody else who has the same Budget. By default there
-	// is one for each middleware value and service, with the defaults of [BudgetPolicy].
+	// is one for each middleware value and service, with the defaults of [BudgetPolicy]. Of more than 1,000 services, which a
+	// bridge may be made to call by whoever chooses its paths, the rest share one.
 	Budget *Budget
 
 	// Backoff is the longest pause before the second attempt; it doubles with each further one up to MaxBackoff. The
@@ -44,6 +45,7 @@ const (
 	quickLeast        = 5 * time.Millisecond // the quick retry's pause
 	quickMost         = 20 * time.Millisecond
 	attemptShare      = 3 // an attempt gets the time left divided by this
+	mostBudgets       = 1000
 )
 
 func (p *RetryPolicy) complete() []error {
@@ -130,6 +132,9 @@ func (r *retry) budget(service string) *Budget {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.budgets[service] == nil && len(r.budgets) >= mostBudgets {
+		service = "" // no service has this name
+	}
 	b := r.budgets[service]
 	if b == nil {
 		b = &Budget{}

@@ -125,7 +125,7 @@ func TestNamesDoNotClash(t *testing.T) {
 	second := func() reflect.Type { type local struct{ B string }; return of[local]() }()
 	raw, err = schema.For(reflect.StructOf([]reflect.StructField{{Name: "X", Type: first}, {Name: "Y", Type: second}, {Name: "Z", Type: first}}))
 	assert.NoError(t, err)
-	const long = "postbus.example_internal_schema_test.local"
+	long := schema.Sanitize(first.PkgPath() + ".local")
 	assert.Contains(t, string(raw), `"X":{"$ref":"#/$defs/`+long+`"}`, `"Y":{"$ref":"#/$defs/`+long+`_2"}`, `"Z":{"$ref":"#/$defs/`+long+`"}`)
 }
 
