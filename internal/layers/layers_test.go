@@ -110,6 +110,7 @@ const testGuests = `
 	github.com/nats-io/jwt/v2, github.com/nats-io/nkeys < bus, bus/bustest, embedded;
 	go.opentelemetry.io/otel/sdk      < middleware/tracing;
 	golang.org/x/time/rate            < bus/bustest;
+	github.com/prometheus             < bus/bustest;
 	expvar                            < middleware/metrics;  # a recipe, run as an example
 	net/http                          < bus/bustest, embedded;  # bridges of the whole house; the monitoring port
 `
