@@ -60,8 +60,8 @@ func TestCollector(t *testing.T) {
 	assert.Equal(t, rest, []string{
 		`rpc_bus_call_duration_seconds_count{*} 10`,
 		`rpc_bus_call_duration_seconds_sum{*} 1.5`,
-		`rpc_bus_call_errors_total{rpc_status_code="internal",*} 1`,
-		`rpc_bus_call_errors_total{rpc_status_code="not_found",*} 3`,
+		`rpc_bus_call_errors_total{rpc_response_status_code="internal",*} 1`,
+		`rpc_bus_call_errors_total{rpc_response_status_code="not_found",*} 3`,
 		`rpc_bus_calls_dropped_total{*} 6`,
 		`rpc_bus_calls_expired_total{*} 5`,
 		`rpc_bus_calls_in_flight{*} 2`,
@@ -93,7 +93,7 @@ func TestCollectorOfMux(t *testing.T) {
 		lines := scrape(t, register(t, metrics.Collector(m)))
 		for _, want := range [][]string{
 			{"rpc_bus_calls_total", `rpc_method="svc/add"`, `rpc_subject="svc.add"`, "} 10"},
-			{"rpc_bus_call_errors_total", `rpc_status_code="not_found"`, "} 3"},
+			{"rpc_bus_call_errors_total", `rpc_response_status_code="not_found"`, "} 3"},
 			{"rpc_bus_call_duration_seconds_sum", "} 10"},
 			{"rpc_bus_replies_late_total", "} 0"},
 		} {
@@ -134,7 +134,7 @@ func TestCollectorOfDoubles(t *testing.T) {
 		`rpc_bus_calls_refused_total{rpc_method="svc/add",rpc_subject="svc.add"} 8`,
 		`rpc_bus_calls_expired_total{rpc_method="svc/add",rpc_subject="svc.add"} 10`,
 		`rpc_bus_calls_dropped_total{rpc_method="svc/add",rpc_subject="svc.add"} 12`,
-		`rpc_bus_call_errors_total{rpc_method="svc/add",rpc_status_code="not_found",rpc_subject="svc.add"} 6`,
+		`rpc_bus_call_errors_total{rpc_method="svc/add",rpc_response_status_code="not_found",rpc_subject="svc.add"} 6`,
 		`rpc_bus_call_duration_seconds_count{rpc_method="svc/add",rpc_subject="svc.add"} 20`,
 		`rpc_bus_call_duration_seconds_sum{rpc_method="svc/add",rpc_subject="svc.add"} 3`,
 		`rpc_bus_replies_late_total{} 14`, `rpc_bus_messages_malformed_total{} 16`, `rpc_bus_reconnects_total{} 18`, `rpc_bus_replies_dropped_total{} 12`,
@@ -150,7 +150,7 @@ func TestCollectorOfAnything(t *testing.T) {
 	strange.Errors = map[endpoint.Code]uint64{99: 1, 100: 2, endpoint.OK: 3, endpoint.Unknown: 4}
 	lines := scrape(t, register(t, metrics.Collector(fixed("\xffid", strange))))
 	assert.Equal(t, pick(lines, "errors_total"), []string{
-		`rpc_bus_call_errors_total{rpc_method="_OTHER",rpc_status_code="unknown",rpc_subject="_.add",service_instance_id="_id"} 10`,
+		`rpc_bus_call_errors_total{rpc_method="_OTHER",rpc_response_status_code="unknown",rpc_subject="_.add",service_instance_id="_id"} 10`,
 	})
 
 	reg := register(t,

@@ -11,7 +11,7 @@
 //
 // Of [New], for handlers, and each also as rpc_client_… for callers; all with rpc_system_name="postbus":
 //
-//	rpc_server_call_duration_seconds     histogram  rpc_method, rpc_status_code, error_type
+//	rpc_server_call_duration_seconds     histogram  rpc_method, rpc_response_status_code, error_type
 //	rpc_server_call_request_size_bytes   histogram  rpc_method     not of requests that are streams
 //	rpc_server_call_reply_size_bytes     histogram  rpc_method     of replies that are there: not of failures and streams
 //	rpc_server_calls_in_flight           gauge      rpc_method
@@ -19,7 +19,7 @@
 // Of [Collector], all with service_instance_id; the last four are of the transport:
 //
 //	rpc_bus_calls_total                  counter    rpc_method, rpc_subject
-//	rpc_bus_call_errors_total            counter    rpc_method, rpc_subject, rpc_status_code
+//	rpc_bus_call_errors_total            counter    rpc_method, rpc_subject, rpc_response_status_code
 //	rpc_bus_call_duration_seconds        histogram  rpc_method, rpc_subject     from receipt to reply; classic buckets only
 //	rpc_bus_calls_in_flight              gauge      rpc_method, rpc_subject
 //	rpc_bus_calls_waiting                gauge      rpc_method, rpc_subject     admitted, not yet running
@@ -37,15 +37,16 @@
 //
 // The labels:
 //
-//	rpc_method           service/name, as registered; at a caller what its subject makes of it. "_OTHER" where there is no room
-//	rpc_status_code      ok, not_found, …: the names of the codes, seventeen in all
-//	error_type           the code of a failure, "" (which is no label at all) for ok. The reasons, which say more, are free
-//	                     text to a peer, so they stand in logs and traces
-//	rpc_subject          of the call
-//	service_instance_id  of the bus, as in logs and traces
+//	rpc_method                service/name, as registered; at a caller what its subject makes of it. "_OTHER" where there is no
+//	                          room
+//	rpc_response_status_code  ok, not_found, …: the names of the codes, seventeen in all
+//	error_type                the code of a failure, "" (which is no label at all) for ok. The reasons, which say more, are
+//	                          free text to a peer, so they stand in logs and traces
+//	rpc_subject               of the call
+//	service_instance_id       of the bus, as in logs and traces
 //
-// The call durations are those of the OpenTelemetry conventions for RPC, as an exporter for Prometheus writes them, with the
-// attribute names that are stable since v1.45.0: one dashboard serves services of both kinds.
+// The call durations are those of the OpenTelemetry conventions for RPC, as an exporter for Prometheus writes them: one
+// dashboard serves services of both kinds.
 //
 // # Buckets
 //

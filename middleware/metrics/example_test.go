@@ -36,10 +36,10 @@ func ExampleNew() {
 	}
 	show(reg, "duration_seconds_count")
 	// Output:
-	// rpc_client_call_duration_seconds_count{error_type="",rpc_method="svc/add",rpc_status_code="ok",rpc_system_name="postbus"} 2
-	// rpc_client_call_duration_seconds_count{error_type="not_found",rpc_method="svc/add",rpc_status_code="not_found",rpc_system_name="postbus"} 1
-	// rpc_server_call_duration_seconds_count{error_type="",rpc_method="svc/add",rpc_status_code="ok",rpc_system_name="postbus"} 2
-	// rpc_server_call_duration_seconds_count{error_type="not_found",rpc_method="svc/add",rpc_status_code="not_found",rpc_system_name="postbus"} 1
+	// rpc_client_call_duration_seconds_count{error_type="",rpc_method="svc/add",rpc_response_status_code="ok",rpc_system_name="postbus"} 2
+	// rpc_client_call_duration_seconds_count{error_type="not_found",rpc_method="svc/add",rpc_response_status_code="not_found",rpc_system_name="postbus"} 1
+	// rpc_server_call_duration_seconds_count{error_type="",rpc_method="svc/add",rpc_response_status_code="ok",rpc_system_name="postbus"} 2
+	// rpc_server_call_duration_seconds_count{error_type="not_found",rpc_method="svc/add",rpc_response_status_code="not_found",rpc_system_name="postbus"} 1
 }
 
 // Two values around the same call count it twice. Bus-wide once is enough: what is inside of a retry is its attempts,
@@ -53,7 +53,7 @@ func ExampleNew_incorrect() {
 	_, _ = endpoint.Caller[*addRequest, *addResponse](mux, "svc.add")(context.Background(), &addRequest{})
 	show(reg, "rpc_server_call_duration_seconds_count")
 	// Output:
-	// rpc_server_call_duration_seconds_count{error_type="",rpc_method="svc/add",rpc_status_code="ok",rpc_system_name="postbus"} 2
+	// rpc_server_call_duration_seconds_count{error_type="",rpc_method="svc/add",rpc_response_status_code="ok",rpc_system_name="postbus"} 2
 }
 
 func ExampleMaxMethods() {
@@ -65,9 +65,9 @@ func ExampleMaxMethods() {
 	}
 	show(reg, "rpc_client_call_duration_seconds_count")
 	// Output:
-	// rpc_client_call_duration_seconds_count{error_type="unavailable",rpc_method="_OTHER",rpc_status_code="unavailable",rpc_system_name="postbus"} 2
-	// rpc_client_call_duration_seconds_count{error_type="unavailable",rpc_method="svc/a",rpc_status_code="unavailable",rpc_system_name="postbus"} 1
-	// rpc_client_call_duration_seconds_count{error_type="unavailable",rpc_method="svc/b",rpc_status_code="unavailable",rpc_system_name="postbus"} 1
+	// rpc_client_call_duration_seconds_count{error_type="unavailable",rpc_method="_OTHER",rpc_response_status_code="unavailable",rpc_system_name="postbus"} 2
+	// rpc_client_call_duration_seconds_count{error_type="unavailable",rpc_method="svc/a",rpc_response_status_code="unavailable",rpc_system_name="postbus"} 1
+	// rpc_client_call_duration_seconds_count{error_type="unavailable",rpc_method="svc/b",rpc_response_status_code="unavailable",rpc_system_name="postbus"} 1
 }
 
 // instance gives a Mux the id that a bus has, so that the example's output is the same at each run.
@@ -84,7 +84,7 @@ func ExampleCollector() {
 	_, _ = endpoint.Caller[*addRequest, *addResponse](mux, "svc.add")(context.Background(), &addRequest{A: -1})
 	show(reg, "rpc_bus_call", "_total{")
 	// Output:
-	// rpc_bus_call_errors_total{rpc_method="svc/add",rpc_status_code="not_found",rpc_subject="svc.add",service_instance_id="i1"} 1
+	// rpc_bus_call_errors_total{rpc_method="svc/add",rpc_response_status_code="not_found",rpc_subject="svc.add",service_instance_id="i1"} 1
 	// rpc_bus_calls_dropped_total{rpc_method="svc/add",rpc_subject="svc.add",service_instance_id="i1"} 0
 	// rpc_bus_calls_expired_total{rpc_method="svc/add",rpc_subject="svc.add",service_instance_id="i1"} 0
 	// rpc_bus_calls_refused_total{rpc_method="svc/add",rpc_subject="svc.add",service_instance_id="i1"} 0

@@ -5,14 +5,13 @@ package metrics
 //
 // The two call durations and their labels are what an OpenTelemetry exporter makes of the RPC conventions
 // (https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/): dots become underscores, the unit is appended. The label
-// of the code is the one that was declared stable, with v1.45.0 of the conventions: rpc.status_code. The release
-// candidates before it had rpc.response.status_code, which is deprecated since; to start with it would mean to rename a
-// label under everybody's dashboards later. What else there is has no convention (the sizes that there once were are
-// deprecated as ambiguous), so it has names of our own.
+// of the code follows the newest conventions that the Go API has, v1.43.0, so that one dashboard serves programs that are
+// measured by either; later conventions call it rpc.status_code. What else there is has no convention (the sizes that there
+// once were are deprecated as ambiguous), so it has names of our own.
 const (
 	labelSystem   = "rpc_system_name"
 	labelMethod   = "rpc_method"
-	labelCode     = "rpc_status_code"
+	labelCode     = "rpc_response_status_code"
 	labelError    = "error_type"
 	labelSubject  = "rpc_subject"         // of bus counters and gauges
 	labelInstance = "service_instance_id" // of bus counters: two buses in one process

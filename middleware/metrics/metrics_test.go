@@ -30,10 +30,10 @@ func TestScrape(t *testing.T) {
 
 		lines := scrape(t, reg)
 		assert.Equal(t, pick(lines, "call_duration_seconds_count"), []string{
-			`rpc_client_call_duration_seconds_count{error_type="",rpc_method="svc/add",rpc_status_code="ok",rpc_system_name="postbus"} 7`,
-			`rpc_client_call_duration_seconds_count{error_type="not_found",rpc_method="svc/add",rpc_status_code="not_found",rpc_system_name="postbus"} 3`,
-			`rpc_server_call_duration_seconds_count{error_type="",rpc_method="svc/add",rpc_status_code="ok",rpc_system_name="postbus"} 7`,
-			`rpc_server_call_duration_seconds_count{error_type="not_found",rpc_method="svc/add",rpc_status_code="not_found",rpc_system_name="postbus"} 3`,
+			`rpc_client_call_duration_seconds_count{error_type="",rpc_method="svc/add",rpc_response_status_code="ok",rpc_system_name="postbus"} 7`,
+			`rpc_client_call_duration_seconds_count{error_type="not_found",rpc_method="svc/add",rpc_response_status_code="not_found",rpc_system_name="postbus"} 3`,
+			`rpc_server_call_duration_seconds_count{error_type="",rpc_method="svc/add",rpc_response_status_code="ok",rpc_system_name="postbus"} 7`,
+			`rpc_server_call_duration_seconds_count{error_type="not_found",rpc_method="svc/add",rpc_response_status_code="not_found",rpc_system_name="postbus"} 3`,
 		})
 		var rest []string
 		for _, line := range lines {
@@ -119,7 +119,7 @@ func codesOf(t testing.TB, reg prometheus.Gatherer, side string) string {
 	t.Helper()
 	var seen []string
 	for _, line := range pick(scrape(t, reg), "rpc_"+side+"_call_duration_seconds_count") {
-		_, code, _ := strings.Cut(line, `rpc_status_code="`)
+		_, code, _ := strings.Cut(line, `rpc_response_status_code="`)
 		code, n, _ := strings.Cut(code, `"`)
 		seen = append(seen, code+n[strings.LastIndexByte(n, ' '):])
 	}
@@ -250,7 +250,7 @@ func TestStreams(t *testing.T) {
 		lines := scrape(t, reg)
 		assert.Equal(t, codesOf(t, reg, "client"), "ok 1, canceled 1, out_of_range 1")
 		assert.Equal(t, pick(lines, "rpc_client_call_duration_seconds_sum", "out_of_range"), []string{
-			`rpc_client_call_duration_seconds_sum{error_type="out_of_range",rpc_method="svc/count",rpc_status_code="out_of_range",rpc_system_name="postbus"} 3`,
+			`rpc_client_call_duration_seconds_sum{error_type="out_of_range",rpc_method="svc/count",rpc_response_status_code="out_of_range",rpc_system_name="postbus"} 3`,
 		})
 		assert.Equal(t, len(pick(lines, "rpc_server_call_duration_seconds_count", "svc/count", "out_of_range", "} 1")), 1)
 		assert.Equal(t, pick(lines, "size_bytes_count"), []string{
