@@ -119,6 +119,7 @@ func (c *Call) Cancel(cause error) {
 // A caller's own context is ended by nobody else while its handler runs, so its parent's channel is enough; the parent may
 // be a handler's context, which its transport cancels: that one must be asked for its own.
 func Wait(ctx context.Context) (time.Time, <-chan struct{}) {
+	ctx = bounds(ctx)
 	if x, ok := ctx.(*callContext); ok && x.call == nil && x.live.Load() == nil {
 		switch {
 		case !x.derived:
