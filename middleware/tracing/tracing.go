@@ -1,0 +1,235 @@
+package tracing
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"postbus.example/endpoint"
+)
+
+// Option configures [New].
+type Option func(*tracing)
+
+// Untrusted marks an edge of trust: where edge returns true, the trace that comes with a call is not continued. The call's
+// span begins a trace of its own with a link to the one that came, the caller's wish to be sampled counts for nothing, and its
+// tracestate and baggage are dropped. edge is asked once for each call that brings a trace or headers, in its goroutine; at a
+// service the trace is that of the request, in a program that passes requests on as a bridge does it is that of the
+// headers which the call is made with. A middleware value of its own for the bridge keeps its calls apart. By default, and
+// for nil, all are trusted.
+func Untrusted(edge func(c *endpoint.Call) bool) Option {
+	return func(t *tracing) { t.untrusted = edge }
+}
+
+// New traces calls with spans of tp, and carries their context along by prop. It is one definition for both sides and all
+// kinds: see the package's documentation for what it does on each.
+//
+// A nil tp makes no spans: contexts that come with a request are handed to the handler and go on with the calls it makes. A
+// nil prop carries W3C trace context and baggage. Nothing is taken from OpenTelemetry's globals.
+//
+// The value is safe for concurrent use, and independent of others. Put the same one around the callers and handlers of a
+// bus; where it stands twice around one caller, outermost and again within a retry, it is the inner one that
+// traces each attempt.
+func New(tp trace.TracerProvider, prop propagation.TextMapPropagator, opts ...Option) endpoint.Middleware {
+	if absent(tp) {
+		tp = noop.NewTracerProvider()
+	}
+	if absent(prop) {
+		prop = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+	}
+	t := &tracing{tracer: tp.Tracer(scopeName, trace.WithSchemaURL(schemaURL)), prop: prop}
+	t.fields = slices.DeleteFunc(prop.Fields(), func(name string) bool { return name == baggageName })
+	for _, o := range opts {
+		if o != nil {
+			o(t)
+		}
+	}
+	return func(next endpoint.Handler) endpoint.Handler {
+		return (&handler{tracing: t, next: next}).call
+	}
+}
+
+// absent reports whether an interface holds nothing, or a nil pointer.
+func absent(v any) bool {
+	if v == nil {
+		return true
+	}
+	r := reflect.ValueOf(v)
+	return r.Kind() == reflect.Pointer && r.IsNil()
+}
+
+// tracing is one middleware value.
+type tracing struct {
+	tracer    trace.Tracer
+	prop      propagation.TextMapPropagator
+	fields    []string // what the propagator writes of a trace
+	untrusted func(*endpoint.Call) bool
+}
+
+// handler is the middleware value around one caller or endpoint.
+type handler struct {
+	*tracing
+
+	next  endpoint.Handler
+	bound atomic.Pointer[binding]
+}
+
+// binding is what spans of one operation have in common.
+type binding struct {
+	spec    *endpoint.Spec
+	method  string
+	attempt string
+	options []trace.SpanStartOption
+}
+
+// of returns the binding of a call: looked up once, since a handler belongs to one operation.
+func (h *handler) of(c *endpoint.Call) *binding {
+	if b := h.bound.Load(); b != nil && b.spec == c.Spec {
+		return b
+	}
+	m := method(c.Spec)
+	b := &binding{spec: c.Spec, method: m, attempt: m + attemptTail, options: []trace.SpanStartOption{
+		trace.WithSpanKind(kind(c.Side)),
+		trace.WithAttributes(keySystem.String(systemName), keyMethod.String(m)), // samplers may ask for them
+	}}
+	h.bound.Store(b)
+	return b
+}
+
+// scope is the context below a call's span. It knows its call, so that the same middleware value finds out that it stands
+// around an attempt of that very call: the call itself, or a later attempt by the same caller. A call that a handler or a
+// middleware makes with the context is another one, and traced as such.
+type scope struct {
+	context.Context
+
+	of   *tracing
+	call *endpoint.Call
+	span trace.Span
+}
+
+// Value finds the scope by its middleware value, and otherwise what the context holds.
+func (s *scope) Value(key any) any {
+	if key == any(s.of) {
+		return s
+	}
+	return s.Context.Value(key)
+}
+
+func (s *scope) holds(c *endpoint.Call) bool {
+	return c == s.call || c.Side == endpoint.ClientSide && c.Attempt > 0 && c.Spec == s.call.Spec
+}
+
+// call tells a call from an attempt. Attempts of what is not recorded aren't either: they go out with the call's context.
+func (h *handler) call(ctx context.Context, c *endpoint.Call) (any, error) {
+	s, _ := ctx.Value(h.tracing).(*scope)
+	switch {
+	case s == nil || !s.holds(c):
+		return h.whole(ctx, c)
+	case c.Side == endpoint.ServerSide || !s.span.IsRecording():
+		return h.next(ctx, c)
+	default:
+		return h.attempt(ctx, c)
+	}
+}
+
+// whole makes the span of a call.
+func (h *handler) whole(ctx context.Context, c *endpoint.Call) (any, error) {
+	own, span := h.start(ctx, c)
+	s := &scope{Context: own, of: h.tracing, call: c, span: span}
+	if c.Side == endpoint.ServerSide {
+		return h.run(s, c, span)
+	}
+	h.inject(own, c, span.SpanContext())
+	return h.run(endpoint.WithValues(ctx, s), c, span)
+}
+
+func (h *handler) start(ctx context.Context, c *endpoint.Call) (context.Context, trace.Span) {
+	b := h.of(c)
+	options := b.options
+	parent, link := h.parent(ctx, c)
+	if link.IsValid() {
+		options = append(slices.Clip(options), trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: link}))
+	}
+	own, span := h.tracer.Start(parent, b.method, options...)
+	if c.Side == endpoint.ServerSide {
+		if span.IsRecording() && !c.Received().IsZero() {
+			span.SetAttributes(keyQueueWait.Float64(max(time.Since(c.Received()).Seconds(), 0)))
+		}
+		h.show(parent, own, c, span.SpanContext())
+	}
+	return own, span
+}
+
+// show lets logs and exemplars see the span. One that is not sampled and goes on with the trace that came may stay unseen.
+func (*tracing) show(parent, own context.Context, c *endpoint.Call, sc trace.SpanContext) {
+	if sc.IsValid() && (sc.IsSampled() || c.Trace() == "" || trace.SpanContextFromContext(parent).TraceID() != sc.TraceID()) {
+		propagation.TraceContext{}.Inject(own, unsampled{carrier{c}})
+	}
+}
+
+// attempt makes the span of one attempt, which the peer's span becomes a child of.
+//
+//nolint:spancheck // run ends it
+func (h *handler) attempt(ctx context.Context, c *endpoint.Call) (any, error) {
+	b := h.of(c)
+	options := append(slices.Clip(b.options), trace.WithAttributes(keyAttempt.Int(c.Attempt)))
+	own, span := h.tracer.Start(ctx, b.attempt, options...)
+	defer c.SetTrace(c.Trace()) // to who looks at the call afterwards it is the call's
+	h.inject(own, c, span.SpanContext())
+	return h.run(endpoint.WithValues(ctx, own), c, span)
+}
+
+// parent returns ctx with the trace and the baggage that came with the call, or else the span to link to. A span that the
+// program itself has in its context comes before what a caller's headers say.
+func (t *tracing) parent(ctx context.Context, c *endpoint.Call) (_ context.Context, link trace.SpanContext) {
+	if c.Trace() == "" && c.Header.Len() == 0 {
+		return ctx, link
+	}
+	ours := c.Side == endpoint.ClientSide && trace.SpanContextFromContext(ctx).IsValid()
+	switch {
+	case t.untrusted != nil && t.untrusted(c):
+		if !ours {
+			link = trace.SpanContextFromContext(t.prop.Extract(context.Background(), carrier{c})).WithTraceState(trace.TraceState{})
+		}
+		if c.Side == endpoint.ClientSide {
+			t.drop(c)
+			c.Header.Del(baggageName)
+			c.SetTrace("")
+		}
+		return ctx, link
+	case ours:
+		return ctx, link
+	}
+	out := t.prop.Extract(ctx, carrier{c})
+	if b := baggage.FromContext(ctx); c.Side == endpoint.ClientSide && b.Len() > 0 {
+		out = baggage.ContextWithBaggage(out, b)
+	}
+	return out, link
+}
+
+// inject writes the span's context to the call. Of the headers that came with it none is left to contradict.
+func (t *tracing) inject(ctx context.Context, c *endpoint.Call, sc trace.SpanContext) {
+	if sc.IsValid() {
+		t.drop(c)
+	}
+	if sc.IsSampled() {
+		t.prop.Inject(ctx, carrier{c})
+	} else {
+		t.prop.Inject(ctx, unsampled{carrier{c}})
+	}
+}
+
+func (t *tracing) drop(c *endpoint.Call) {
+	if c.Header.Len() > 0 {
+		for _, name := range t.fields {
+			c.Header.Del(name)
+		}
+	}
+}
