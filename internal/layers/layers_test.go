@@ -108,11 +108,12 @@ const testGuests = `
 	github.com/nats-io/nats.go        < internal/wire, internal/simnet;  # its parser is the oracle of ours
 	github.com/nats-io/nats-server/v2 < bus, bus/bustest, internal/simnet;
 	github.com/nats-io/jwt/v2, github.com/nats-io/nkeys < bus, bus/bustest, embedded;
-	go.opentelemetry.io/otel/sdk      < middleware/tracing;
+	go.opentelemetry.io/otel/sdk      < middleware/tracing, bus/bustest;
+	go.opentelemetry.io/otel/exporters/zipkin < middleware/tracing;  # the recipe, and a collector's stub
 	golang.org/x/time/rate            < bus/bustest;
 	github.com/prometheus             < bus/bustest;
 	expvar                            < middleware/metrics;  # a recipe, run as an example
-	net/http                          < bus/bustest, embedded;  # bridges of the whole house; the monitoring port
+	net/http                          < bus/bustest, embedded, middleware/tracing;  # bridges of the whole house; the monitoring port; the stub
 `
 
 // TestImports holds the real imports against the policy, on every platform at once: build constraints don't count.
