@@ -96,12 +96,13 @@ func TestStatus_ofTheTransport(t *testing.T) {
 func TestStatus_panickingTransport(t *testing.T) {
 	s := start(t, script{func(context.Context, string) (*codec.Payload, error) { panic("secret") }}, httpbridge.Expose("svc.fail"))
 	assert.Equal(t, failed(t, s.post(t, "/svc/fail", `{}`), 500, endpoint.Internal), "")
-	assert.Contains(t, s.log.text(), "ERROR", "panic: secret")
+	assert.Contains(t, s.log.text(), "ERROR", "panic in ", "secret")
 	assert.NoError(t, s.bridge.Drain(t.Context()), "its room is free again")
 }
 
 func TestStatus_abortedByAHandler(t *testing.T) {
-	s := start(t, script{func(context.Context, string) (*codec.Payload, error) { panic(http.ErrAbortHandler) }}, httpbridge.Expose("svc.fail"))
+	s := start(t, newMux(t), httpbridge.Expose("svc.fail"),
+		httpbridge.WithAuth(func(*http.Request) (context.Context, error) { panic(http.ErrAbortHandler) }))
 	_, err := raw(s, "POST /svc/fail HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n")
 	assert.ErrorIs(t, err, io.ErrUnexpectedEOF) // net/http hangs up, as asked
 	assert.NoError(t, s.bridge.Drain(t.Context()))

@@ -300,7 +300,7 @@ func TestAuth(t *testing.T) {
 	r := s.post(t, "/svc/who", `{}`, "Authorization", "down")
 	failed(t, r, 503, endpoint.Unavailable)
 	assert.Equal(t, r.header.Get("Retry-After"), "2")
-	assert.Contains(t, s.log.text(), "secret: x", "panic: secret")
+	assert.Contains(t, s.log.text(), "secret: x", "panic in ", ": secret")
 
 	// The body is not read: not even asked for.
 	req, err := http.NewRequest(http.MethodPost, s.URL+"/svc/who", unread{t})
