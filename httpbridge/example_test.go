@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -107,6 +108,21 @@ func ExampleWriteError() {
 	}
 	curl(http.HandlerFunc(closed), "/svc/add", `{}`)
 	// Output: 503 {"code":"unavailable","message":"closed on Sundays"}
+}
+
+// Other handlers stand beside the bridge on one server, which Run starts, and ends with the context.
+func ExampleBridge_Run() {
+	b := httpbridge.New(calculator(), httpbridge.Expose("svc.add"), httpbridge.WithLogger(slog.New(slog.DiscardHandler)))
+	mux := http.NewServeMux()
+	mux.Handle("/", b)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "up 1") })
+	server := b.Server("127.0.0.1:0")
+	server.Handler = mux
+
+	ctx, stop := context.WithCancel(context.Background()) // in a program: signal.NotifyContext
+	stop()
+	fmt.Println(b.Run(ctx, server))
+	// Output: <nil>
 }
 
 // Whoever ends a program drains from the outside in: the bridge, the server, the bus.

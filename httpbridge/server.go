@@ -7,8 +7,8 @@ import (
 
 // Server returns an http.Server for the bridge that bounds what a plain http.ListenAndServe leaves open: the time for headers,
 // for bodies, for replies and between requests, and the size of headers, all from [WithTimeouts] and [WithLimits]. It speaks
-// HTTP/1.1 and HTTP/2, the latter without TLS too. The caller starts it, stops it after [Bridge.Drain], and may change it, or
-// its Handler, before.
+// HTTP/1.1 and HTTP/2, the latter without TLS too. [Bridge.Run] starts and stops it; whoever does that alone stops it after
+// [Bridge.Drain]. It may be changed before: a Handler that has the bridge among others, a TLSConfig.
 func (b *Bridge) Server(addr string) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
