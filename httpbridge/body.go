@@ -21,7 +21,7 @@ const grant = 64 << 10
 
 // read takes the whole body in, decompressed. Reading to the end is what lets net/http notice that a client left
 // (https://go.dev/issue/23262).
-func (x *exchange) read(until time.Time) ([]byte, error) {
+func (x *exchange) read() ([]byte, error) {
 	gzipped, err := encoding(x.w, x.r)
 	if err != nil {
 		return nil, err
@@ -29,24 +29,33 @@ func (x *exchange) read(until time.Time) ([]byte, error) {
 	if x.r.ContentLength > int64(x.limits.Body) {
 		return nil, x.tooLarge()
 	}
-	_ = x.control().SetReadDeadline(until) // not every ResponseWriter can; its server has a deadline of its own then
 	var buf bytes.Buffer
 	buf.Grow(int(min(max(x.r.ContentLength, 0), grant)) + bytes.MinRead)
 	if _, err := buf.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, int64(x.limits.Body))); err != nil {
 		return nil, x.readFault(err)
 	}
-	_ = x.control().SetReadDeadline(time.Time{})
+	x.unread = false
+	x.readUntil(time.Time{})
 	if !gzipped || buf.Len() == 0 { // an empty message isn't compressed, says Connect
 		return buf.Bytes(), nil
 	}
 	return x.inflate(buf.Bytes())
 }
 
-func (x *exchange) control() *http.ResponseController { return http.NewResponseController(x.w) }
+// readUntil bounds what is read from here on; net/http takes the bound off with the request's end. Not every
+// ResponseWriter can; its server has a bound of its own then.
+func (x *exchange) readUntil(t time.Time) { _ = http.NewResponseController(x.w).SetReadDeadline(t) }
 
-// writeWithin bounds what is written from here on. net/http takes the bound off with the request's end.
-func (x *exchange) writeWithin() {
-	_ = x.control().SetWriteDeadline(time.Now().Add(x.timeouts.Write)) // as in read
+// patience is what an answer waits for a body that nobody wants.
+const patience = 250 * time.Millisecond
+
+// answering bounds what is written from here on. What is left of the body is bounded with it: net/http reads that, up to
+// 256 KiB, before it sends a short answer, to keep the connection.
+func (x *exchange) answering() {
+	if x.unread {
+		x.readUntil(time.Now().Add(patience))
+	}
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(x.timeouts.Write)) // as in readUntil
 }
 
 func (x *exchange) readFault(err error) error {
@@ -129,7 +138,7 @@ func (x *exchange) write(reply *codec.Payload) {
 	if x.gate.draining() {
 		h.Set("Connection", "close")
 	}
-	x.writeWithin()
+	x.answering()
 	_, _ = x.w.Write(data) // nobody is left to be told
 }
 

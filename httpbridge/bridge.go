@@ -75,7 +75,10 @@ func (b *Bridge) Err() error { return b.err }
 // ServeHTTP answers one request. It may stand under any router; http.StripPrefix takes off what is not the subject's.
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	x := &exchange{Bridge: b, w: w, r: r, start: time.Now()}
+	x := &exchange{Bridge: b, w: w, r: r, start: time.Now(), unread: r.Body != nil && r.Body != http.NoBody}
+	if x.unread {
+		x.readUntil(x.start.Add(x.timeouts.Body))
+	}
 	defer x.rescue()
 	if err := x.dispatch(); err != nil {
 		x.fail(err)
@@ -88,6 +91,7 @@ type exchange struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	start   time.Time
+	unread  bool   // there is a body, and it was not read to its end
 	subject string // "" until the path is understood
 }
 
@@ -155,7 +159,7 @@ func (x *exchange) fail(err error) {
 	if x.gate.draining() {
 		x.w.Header().Set("Connection", "close")
 	}
-	x.writeWithin()
+	x.answering()
 	x.record(writeError(x.w, err), err)
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
@@ -146,4 +147,55 @@ func TestLeavingWithinTheBody(t *testing.T) {
 	status, err := raw(s, "POST /svc/add HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 	assert.NoError(t, err)
 	assert.Equal(t, status, 400)
+}
+
+// TestSlowBody_refused is answered although net/http wants to read a body to its end before it does; a body that is there
+// does not cost its connection.
+func TestSlowBody_refused(t *testing.T) {
+	deny := func(r *http.Request) (context.Context, error) { return nil, endpoint.Unauthenticated }
+	s := start(t, newMux(t), httpbridge.Expose("svc.add"), httpbridge.WithAuth(deny))
+	drained := start(t, newMux(t), httpbridge.Expose("svc.add"))
+	assert.NoError(t, drained.bridge.Drain(t.Context()))
+	for name, tt := range map[string]struct {
+		site   *site
+		line   string
+		status int
+	}{
+		"404":     {s, "POST /nope", 404},
+		"401":     {s, "POST /svc/add", 401},
+		"405":     {s, "PUT /svc/add", 405},
+		"503":     {drained, "POST /svc/add", 503},
+		"healthz": {s, "GET /healthz", 200},
+		"readyz":  {s, "GET /readyz", 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			head := tt.line + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+			for _, framing := range []string{"Content-Length: 100\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n"} {
+				status, err := raw(tt.site, head+framing)
+				assert.NoError(t, err)
+				assert.Equal(t, status, tt.status)
+			}
+		})
+	}
+	var reused bool
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }})
+	for range 2 {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/nope", strings.NewReader(`{}`))
+		assert.NoError(t, err)
+		failed(t, s.send(t, r), 404, endpoint.Unimplemented)
+	}
+	assert.True(t, reused, "the connection is kept")
+}
+
+// TestSlowBody_readByAuth is bounded although nobody else reads yet.
+func TestSlowBody_readByAuth(t *testing.T) {
+	s := start(t, newMux(t), httpbridge.Expose("svc.add"), httpbridge.WithTimeouts(httpbridge.Timeouts{Body: 20 * time.Millisecond}),
+		httpbridge.WithAuth(func(r *http.Request) (context.Context, error) {
+			_, err := io.ReadAll(r.Body)
+			return nil, err
+		}))
+	status, err := raw(s, "POST /svc/add HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	assert.NoError(t, err)
+	assert.Equal(t, status, 499, "net/http takes any fault of reading for a client that left")
 }

@@ -39,7 +39,7 @@ func (x *exchange) unary(t *target) error {
 	if ctx, err = x.inbound(ctx); err != nil {
 		return err
 	}
-	body, err := x.read(x.start.Add(x.timeouts.Body))
+	body, err := x.read()
 	if err != nil {
 		return err
 	}
