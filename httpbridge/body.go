@@ -3,6 +3,7 @@ package httpbridge
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -30,16 +31,38 @@ func (x *exchange) read() ([]byte, error) {
 		return nil, x.tooLarge()
 	}
 	var buf bytes.Buffer
-	buf.Grow(int(min(max(x.r.ContentLength, 0), grant)) + bytes.MinRead)
-	if _, err := buf.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, int64(x.limits.Body))); err != nil {
-		return nil, x.readFault(err)
+	if x.unread {
+		if err := x.take(&buf); err != nil {
+			return nil, x.readFault(err)
+		}
+		x.unread = false
+		x.readUntil(time.Time{})
 	}
-	x.unread = false
-	x.readUntil(time.Time{})
 	if !gzipped || buf.Len() == 0 { // an empty message isn't compressed, says Connect
 		return buf.Bytes(), nil
 	}
 	return x.inflate(buf.Bytes())
+}
+
+// take reads until the body ends, its time is up, or the request's context ends, whatever is first.
+func (x *exchange) take(buf *bytes.Buffer) (err error) {
+	ctx, interrupted := x.r.Context(), make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		x.readUntil(time.Unix(1, 0))
+	})
+	defer func() {
+		if stop() {
+			return
+		}
+		<-interrupted // it must not happen to what comes after
+		if err == nil {
+			err = ctx.Err() // the connection can't be kept: net/http may have taken the interruption for the client's end
+		}
+	}()
+	buf.Grow(int(min(max(x.r.ContentLength, 0), grant)) + bytes.MinRead)
+	_, err = buf.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, int64(x.limits.Body)))
+	return err
 }
 
 // readUntil bounds what is read from here on; net/http takes the bound off with the request's end. Not every
@@ -63,10 +86,13 @@ func (x *exchange) readFault(err error) error {
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return x.tooLarge()
 	}
+	ctx := x.r.Context()
 	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), x.life.Err() != nil:
+		return endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return refuse(http.StatusRequestTimeout, endpoint.DeadlineExceeded.New("the body did not arrive in time"))
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
 		return endpoint.Canceled.Wrap(err, "the client left").WithOutcome(endpoint.NotSent)
 	}
 	return endpoint.InvalidArgument.Wrap(err, "the body can't be read").WithOutcome(endpoint.NotSent)

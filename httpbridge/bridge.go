@@ -75,7 +75,10 @@ func (b *Bridge) Err() error { return b.err }
 // ServeHTTP answers one request. It may stand under any router; http.StripPrefix takes off what is not the subject's.
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	x := &exchange{Bridge: b, w: w, r: r, start: time.Now(), unread: r.Body != nil && r.Body != http.NoBody}
+	x := &exchange{
+		Bridge: b, w: w, r: r, client: r.Context(), start: time.Now(),
+		unread: r.Body != nil && r.Body != http.NoBody,
+	}
 	if x.unread {
 		x.readUntil(x.start.Add(x.timeouts.Body))
 	}
@@ -90,6 +93,7 @@ type exchange struct {
 	*Bridge
 	w       http.ResponseWriter
 	r       *http.Request
+	client  context.Context // ends when the client leaves
 	start   time.Time
 	unread  bool   // there is a body, and it was not read to its end
 	subject string // "" until the path is understood
@@ -153,7 +157,10 @@ func (x *exchange) rescue() {
 
 // fail answers with an error, and records it.
 func (x *exchange) fail(err error) {
-	if errors.Is(x.r.Context().Err(), context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case errors.Is(err, context.Canceled) && x.life.Err() != nil:
+		err = errDraining.WithOutcome(endpoint.OutcomeOf(err))
+	case errors.Is(x.client.Err(), context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
 		err = endpoint.Canceled.Wrap(err, "the client left")
 	}
 	if x.gate.draining() {
@@ -171,7 +178,7 @@ func (x *exchange) record(status int, err error) {
 	case status > http.StatusInternalServerError || status == http.StatusTooManyRequests:
 		level = slog.LevelWarn
 	}
-	ctx := x.r.Context()
+	ctx := x.client
 	if !x.log.Enabled(ctx, level) {
 		return
 	}

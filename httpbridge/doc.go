@@ -31,6 +31,9 @@
 //	body              413, 408     read to its end, so that a client's leaving is noticed
 //	call              the status of its code
 //
+// From WithAuth on, what is under way ends with its client, with Connect-Timeout-Ms (504), and when [Bridge.Drain] gives up
+// waiting (503).
+//
 // Over HTTP/1.1, the answer to what is refused before its body was read waits up to a quarter of a second for the rest of it, so
 // that the connection can be kept; after that the connection is closed.
 //

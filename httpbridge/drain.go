@@ -16,9 +16,10 @@ import (
 var errDraining = endpoint.Unavailable.New("the bridge is shutting down").WithReason(endpoint.ReasonDraining)
 
 // Drain refuses new calls with 503, reason draining, and asks clients to close their connections; it returns when what
-// runs has ended. When ctx ends first, or after 30 seconds if ctx has no deadline, it cancels what still runs and returns
-// an error that says how many calls that were. /readyz is 503 from the start, /healthz stays 200. Drain may be called
-// again, and at once from several goroutines; there is no way back.
+// runs has ended. When ctx ends first, or after 30 seconds if ctx has no deadline, it cancels what still runs,
+// authentication and bodies that are being read included, and returns an error that says how many calls that were. /readyz
+// is 503 from the start, /healthz stays 200. Drain may be called again, and at once from several goroutines; there is no
+// way back.
 //
 // It leaves the http.Server alone, whose Shutdown comes after it, and the transport, whose Drain comes last.
 func (b *Bridge) Drain(ctx context.Context) error {

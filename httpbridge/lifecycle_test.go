@@ -166,3 +166,34 @@ func TestServer(t *testing.T) {
 	assert.NoError(t, server.Shutdown(t.Context()))
 	assert.ErrorIs(t, <-done, http.ErrServerClosed)
 }
+
+// TestDrain_gaveUpEarly ends what did not become a call yet: authentication, and a body that does not come.
+func TestDrain_gaveUpEarly(t *testing.T) {
+	entered := make(chan struct{}, 1)
+	for name, auth := range map[string]func(*http.Request) (context.Context, error){
+		"authentication": func(r *http.Request) (context.Context, error) {
+			entered <- struct{}{}
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		},
+		"the body": func(r *http.Request) (context.Context, error) {
+			entered <- struct{}{}
+			return context.Background(), nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, newMux(t), httpbridge.Expose("svc.add"), httpbridge.WithAuth(auth))
+			answer := make(chan int, 1)
+			go func() {
+				status, _ := raw(s, stuck+"\r\n{")
+				answer <- status
+			}()
+			<-entered
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			assert.Contains(t, s.bridge.Drain(ctx).Error(), "1 calls")
+			assert.Equal(t, <-answer, 503)
+			assert.Contains(t, s.log.text(), "draining")
+		})
+	}
+}

@@ -73,8 +73,8 @@ type Timeouts struct {
 	// if that is less. The endpoint's own timeout applies besides.
 	Call time.Duration
 
-	// MaxCall is the longest that Connect-Timeout-Ms may ask for, from when the request arrived; more is cut to it. By
-	// default a minute, or Call if that is more.
+	// MaxCall is the longest that Connect-Timeout-Ms may ask for, from when the request arrived, authentication and body
+	// included; more is cut to it. By default a minute, or Call if that is more.
 	MaxCall time.Duration
 
 	// Header bounds reading a request's headers; it is for [Bridge.Server]. By default 10 seconds.
@@ -120,9 +120,12 @@ func defaultTo[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// WithAuth authenticates each call before its body is read; /healthz and /readyz are open. The context that f returns
-// becomes the call's; it should derive from the request's (nil means the request's). [endpoint.WithHeader] on it is metadata of
-// the call, and stands before whatever the client sent under the same name.
+// WithAuth authenticates each call before its body is read; /healthz and /readyz are open. The request's context ends when
+// the client leaves, when the time is up that it asked for, and when a drain gives up waiting: f should heed it wherever it
+// waits.
+//
+// The context that f returns becomes the call's; it should derive from the request's (nil means the request's).
+// [endpoint.WithHeader] on it is metadata of the call, and stands before whatever the client sent under the same name.
 //
 // An error ends the request with the status of its code: endpoint.Unauthenticated is 401, endpoint.PermissionDenied 403.
 // An error without a code is 401 without text. By default everybody may call what is exposed.

@@ -32,6 +32,9 @@ func (x *exchange) unary(t *target) error {
 	if err != nil {
 		return err
 	}
+	life, end := x.lifetime(asked)
+	defer end()
+	x.r = x.r.WithContext(life)
 	ctx, err := x.authenticate()
 	if err != nil {
 		return err
@@ -54,19 +57,26 @@ func (x *exchange) unary(t *target) error {
 	return nil
 }
 
+// lifetime gives the context of everything from authentication on: it ends with the client, with the time that the client
+// asked for, and when a drain gives up waiting.
+func (x *exchange) lifetime(asked *time.Duration) (context.Context, context.CancelFunc) {
+	ctx, end := join(x.client, x.life)
+	if asked == nil {
+		return ctx, end
+	}
+	ctx, cancel := context.WithDeadline(ctx, x.deadline(asked))
+	return ctx, func() { cancel(); end() }
+}
+
 // call calls the endpoint. Headers of the reply are set afterwards, whether it failed or not.
 func (x *exchange) call(ctx context.Context, t *target, asked *time.Duration, p *codec.Payload) (*codec.Payload, error) {
 	ctx, cancel := context.WithDeadline(ctx, x.deadline(asked))
 	defer cancel()
-	ctx, abort := context.WithCancelCause(ctx)
-	defer abort(nil)
-	stop := context.AfterFunc(x.life, func() { abort(context.Cause(x.life)) })
-	defer stop()
-	if left := x.r.Context(); x.auth != nil { // which may have returned a context that doesn't derive from the request's
-		stop := context.AfterFunc(left, func() { abort(context.Cause(left)) })
-		defer stop()
+	if x.auth != nil { // which may have returned a context that doesn't derive from the request's
+		joined, leave := join(ctx, x.r.Context())
+		defer leave()
+		ctx = joined
 	}
-
 	ctx, report := endpoint.Observe(ctx)
 	reply, err := t.caller()(ctx, p)
 	x.outbound(report)
@@ -76,14 +86,24 @@ func (x *exchange) call(ctx context.Context, t *target, asked *time.Duration, p 
 	case err == nil:
 		x.exposed.keep(t)
 		return reply, nil
-	case errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), errDraining):
-		return nil, errDraining.WithOutcome(endpoint.OutcomeOf(err))
 	case ours && e.Remote():
 		x.exposed.keep(t)
 	case ours && e.Reason() == endpoint.ReasonNoResponders:
 		return nil, x.absent(ctx, t, err)
 	}
 	return nil, err
+}
+
+// join ends ctx when other is canceled. Other's deadline is left to ctx, which has the same: else two timers would race for
+// what the call's end is called.
+func join(ctx, other context.Context) (context.Context, context.CancelFunc) {
+	ctx, abort := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(other, func() {
+		if errors.Is(other.Err(), context.Canceled) {
+			abort(context.Cause(other))
+		}
+	})
+	return ctx, func() { stop(); abort(nil) }
 }
 
 // absent tells what was never there (404) from what is away (503). The broker can't, so what was named counts as there,

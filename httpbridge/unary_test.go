@@ -338,3 +338,38 @@ func TestAuth_strayContextStillCancels(t *testing.T) {
 	<-done
 	assert.ErrorIs(t, <-block.cause, context.Canceled)
 }
+
+// stuck is a request whose body never comes.
+const stuck = "POST /svc/add HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
+
+func TestTimeout_body(t *testing.T) {
+	s := start(t, newMux(t), httpbridge.Expose("svc.add"))
+	status, err := raw(s, stuck+"Connect-Timeout-Ms: 20\r\n\r\n{")
+	assert.NoError(t, err)
+	assert.Equal(t, status, 504)
+	s = start(t, newMux(t), httpbridge.Expose("svc.add"), httpbridge.WithTimeouts(httpbridge.Timeouts{Body: 20 * time.Millisecond}))
+	status, err = raw(s, stuck+"Connect-Timeout-Ms: 60000\r\n\r\n{")
+	assert.NoError(t, err)
+	assert.Equal(t, status, 408)
+}
+
+// TestTimeout_auth reaches what authenticates, and is told as what it is.
+func TestTimeout_auth(t *testing.T) {
+	s := start(t, newMux(t), httpbridge.Expose("svc.add"), httpbridge.WithAuth(func(r *http.Request) (context.Context, error) {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}))
+	failed(t, s.post(t, "/svc/add", `{}`, "Connect-Timeout-Ms", "20"), 504, endpoint.DeadlineExceeded)
+}
+
+// TestTimeout_strayContext is told as a deadline, too, whichever of two contexts ends first.
+func TestTimeout_strayContext(t *testing.T) {
+	m := newMux(t)
+	block := newBlocker()
+	serve(t, m, "svc.block", endpoint.New(block.run))
+	s := start(t, m, httpbridge.Expose("svc.block"),
+		httpbridge.WithAuth(func(*http.Request) (context.Context, error) { return context.Background(), nil }))
+	for range 50 {
+		failed(t, s.post(t, "/svc/block", `{}`, "Connect-Timeout-Ms", "5"), 504, endpoint.DeadlineExceeded)
+	}
+}
