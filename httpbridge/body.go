@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"postbus.example/codec"
 	"postbus.example/endpoint"
 )
 
@@ -149,11 +148,10 @@ func (x *exchange) inflate(data []byte) ([]byte, error) {
 }
 
 // write sends a reply, compressed where the client takes it and it pays.
-func (x *exchange) write(reply *codec.Payload) {
+func (x *exchange) write(mediaType string, data []byte) {
 	h := x.w.Header()
-	h.Set("Content-Type", reply.MediaType)
-	data := reply.Data
-	if compressible(reply.MediaType) {
+	h.Set("Content-Type", mediaType)
+	if compressible(mediaType) {
 		h.Add("Vary", "Accept-Encoding")
 		if len(data) >= 1024 && acceptsGzip(x.r.Header["Accept-Encoding"]) {
 			h.Set("Content-Encoding", "gzip")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -22,7 +23,8 @@ import (
 // Authorization, Set-Cookie, Forwarded, X-Forwarded-… and Access-Control-… pass only when named exactly, not by a star.
 // Never, by any name, pass: headers of the connection (RFC 9110, 7.6.1), Cookie, Host, Accept, Accept-Encoding, Content-Type,
 // Content-Encoding, Content-Length, Connect-…, Grpc-…, Trailer-…, and what belongs to the bus: Nats-…, Rpc-…, Status, Description. Naming one of those exactly is a fault.
-// A value with CR, LF or NUL is refused with 400 on the way in, and left out and logged on the way out.
+// A value with CR, LF or NUL is refused with 400 on the way in; on the way out, one with a control character other than a
+// tab is left out and logged.
 func WithHeaders(in, out []string) Option {
 	return func(s *settings) {
 		s.fault("WithHeaders", errors.Join(s.in.add(in), s.out.add(out)))
@@ -184,8 +186,8 @@ func (x *exchange) copyOut(from *endpoint.Header, prefix string) {
 		if !token(name) || !x.out.allows(key) {
 			continue
 		}
-		if strings.ContainsAny(value, "\r\n\x00") {
-			x.log.Warn("a reply's header is left out: its value has CR, LF or NUL", "subject", x.subject, "header", name)
+		if !legible(value) {
+			x.log.Warn("a reply's header is left out: its value has a control character", "subject", x.subject, "header", name)
 			continue
 		}
 		h.Add(key, value)
@@ -193,4 +195,27 @@ func (x *exchange) copyOut(from *endpoint.Header, prefix string) {
 	for key, values := range h {
 		x.w.Header()[textproto.CanonicalMIMEHeaderKey(prefix+key)] = values
 	}
+}
+
+// legible reports whether HTTP has a way to write a value (RFC 9110, 5.5). Of one that it has none for, clients make a
+// broken connection.
+func legible(value string) bool {
+	for i := range len(value) {
+		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// replyType is the media type that a reply is sent as: the request's if it has none, or one that can't be read.
+func (x *exchange) replyType(reply, request string) string {
+	if reply == "" || reply == request {
+		return request
+	}
+	if _, _, err := mime.ParseMediaType(reply); err != nil || !legible(reply) {
+		x.log.Warn("a reply's media type can't be read; the request's stands for it", "subject", x.subject, "type", reply)
+		return request
+	}
+	return reply
 }

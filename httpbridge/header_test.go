@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"postbus.example/codec"
 	"postbus.example/endpoint"
 	"postbus.example/httpbridge"
 	"postbus.example/internal/assert"
@@ -130,4 +131,35 @@ func TestWithHeaders_faults(t *testing.T) {
 	).Err()
 	assert.Contains(t, err.Error(), "Cookie", "nats-trace-only", "Rpc-Code", "Status", "Connection", `"a b"`, `""`, `"!*"`, "Content-Type", "Transfer-Encoding", `"X\r\n"`)
 	assert.NoError(t, httpbridge.New(newMux(t), httpbridge.WithHeaders([]string{"!Cookie", "*"}, []string{"Set-Cookie"})).Err())
+}
+
+// TestWithHeaders_unreadable keeps a reply readable: one byte that HTTP doesn't have makes clients throw it away whole.
+func TestWithHeaders_unreadable(t *testing.T) {
+	m := newMux(t)
+	got := mirror(t, m, "X-A", "a\x01b", "X-B", "a\x7fb", "X-C", "a\x1b[2J", "X-D", "a\tb", "X-E", "größe", "X-F", "")
+	s := start(t, m, httpbridge.Expose("svc.mirror"), httpbridge.WithHeaders(nil, []string{"X-*"}))
+	r := s.post(t, "/svc/mirror", `{}`)
+	<-got
+	assert.Equal(t, r.status, 200)
+	for key, want := range map[string][]string{"X-A": nil, "X-B": nil, "X-C": nil, "X-D": {"a\tb"}, "X-E": {"größe"}, "X-F": {""}} {
+		assert.Equal(t, r.header.Values(key), want, key)
+		assert.Equal(t, r.header.Values("Trailer-"+key), want, key)
+	}
+	assert.Contains(t, s.log.text(), "WARN", "header=X-A", "header=X-B", "header=X-C")
+}
+
+func TestReplyType_unreadable(t *testing.T) {
+	for mediaType, want := range map[string]string{
+		"": "application/json", "application/json\x01": "application/json", "text/html; x=\"\x7f\"": "application/json", "a b": "application/json",
+		"text/html; charset": "application/json", "text/plain; charset=utf-8": "text/plain; charset=utf-8", "json": "json",
+	} {
+		s := start(t, script{func(context.Context, string) (*codec.Payload, error) {
+			return &codec.Payload{MediaType: mediaType, Data: []byte("{}")}, nil
+		}}, httpbridge.Expose("svc.x"))
+		r := s.post(t, "/svc/x", `{}`)
+		assert.Equal(t, r.status, 200)
+		assert.Equal(t, r.body, "{}")
+		assert.Equal(t, r.header.Values("Content-Type"), []string{want}, mediaType)
+		assert.Equal(t, strings.Contains(s.log.text(), "WARN"), mediaType != "" && want == "application/json", mediaType)
+	}
 }

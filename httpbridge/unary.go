@@ -50,10 +50,7 @@ func (x *exchange) unary(t *target) error {
 	if err != nil {
 		return err
 	}
-	if reply.MediaType == "" {
-		reply.MediaType = mediaType
-	}
-	x.write(reply)
+	x.write(x.replyType(reply.MediaType, mediaType), reply.Data)
 	return nil
 }
 
