@@ -160,6 +160,13 @@ func WithHeader(ctx context.Context, kv ...string) context.Context {
 	return context.WithValue(ctx, headerKey{}, fields)
 }
 
+// HeaderFrom returns an independent copy of what WithHeader set, empty if nothing. It is for bridges, which must not put
+// the word of a peer beside that of this process.
+func HeaderFrom(ctx context.Context) Header {
+	fields, _ := ctx.Value(headerKey{}).([]field)
+	return Header{slices.Clone(fields)}
+}
+
 // WithInstance directs the calls made with the context to one instance, by its id, instead of any member of the queue
 // group. An empty id takes the direction back.
 func WithInstance(ctx context.Context, id string) context.Context {

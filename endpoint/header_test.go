@@ -101,3 +101,15 @@ func FuzzHeader(f *testing.F) {
 		}
 	})
 }
+
+func TestHeaderFrom(t *testing.T) {
+	h := endpoint.HeaderFrom(t.Context())
+	assert.Equal(t, h.Len(), 0)
+	ctx := endpoint.WithHeader(endpoint.WithHeader(t.Context(), "X-User", "ann"), "x-user", "bob", "Odd")
+	h = endpoint.HeaderFrom(ctx)
+	assert.Equal(t, h.Values("X-User"), []string{"ann", "bob"})
+	assert.Equal(t, h.Values("odd"), []string{""})
+	h.Set("X-User", "eve")
+	h = endpoint.HeaderFrom(ctx)
+	assert.Equal(t, h.Values("X-User"), []string{"ann", "bob"}, "a copy")
+}

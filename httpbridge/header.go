@@ -132,11 +132,12 @@ func (x *exchange) checkHeaders() error {
 	return nil
 }
 
-// inbound adds the client's headers that pass to the metadata of the call.
+// inbound adds the client's headers that pass to the metadata of the call, but for names that were set on this side.
 func (x *exchange) inbound(ctx context.Context) (context.Context, error) {
 	var kv []string
+	ours := endpoint.HeaderFrom(ctx)
 	for name, values := range x.r.Header {
-		if !x.in.allows(name) || x.hopByHop(name) {
+		if !x.in.allows(name) || x.hopByHop(name) || ours.Values(name) != nil {
 			continue
 		}
 		for _, v := range values {

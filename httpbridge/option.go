@@ -125,7 +125,9 @@ func defaultTo[T int | time.Duration](v *T, d T) {
 // waits.
 //
 // The context that f returns becomes the call's; it should derive from the request's (nil means the request's).
-// [endpoint.WithHeader] on it is metadata of the call, and stands before whatever the client sent under the same name.
+// [endpoint.WithHeader] on it is metadata of the call, and takes the place of whatever the client sent under the same name.
+// A name that f sets for some callers alone is the client's to set for the others, unless [WithHeaders] keeps it out: set it
+// always, or take it back ("!X-User").
 //
 // An error ends the request with the status of its code: endpoint.Unauthenticated is 401, endpoint.PermissionDenied 403.
 // An error without a code is 401 without text. By default everybody may call what is exposed.

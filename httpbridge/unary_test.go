@@ -288,7 +288,9 @@ func TestAuth(t *testing.T) {
 	assert.Equal(t, s.post(t, "/svc/who", `{}`, "Authorization", "ann").status, 200)
 	assert.Equal(t, <-who, []string{"ann"})
 	assert.Equal(t, s.post(t, "/svc/who", `{}`, "Authorization", "ann", "X-User", "root").status, 200)
-	assert.Equal(t, (<-who)[0], "ann") // what authentication says comes first
+	assert.Equal(t, <-who, []string{"ann"}, "nobody stands beside the one who was authenticated")
+	assert.Equal(t, s.post(t, "/svc/who", `{}`, "Authorization", "ann", "x-USER", "root", "X-User", "eve").status, 200)
+	assert.Equal(t, <-who, []string{"ann"})
 	for _, open := range []string{"nil", "stray"} {
 		assert.Equal(t, s.post(t, "/svc/who", `{}`, "Authorization", open).status, 200)
 		assert.Equal(t, <-who, nil)
