@@ -14,9 +14,9 @@ import (
 
 // Bridge serves endpoints over HTTP. It is made by [New], immutable but for [Bridge.Drain], and safe for concurrent use.
 type Bridge struct {
-	transport endpoint.Transport
 	exposed   *exposure
 	directory *directory
+	readiness *readiness
 	limits    Limits
 	timeouts  Timeouts
 	in, out   headerList
@@ -37,7 +37,7 @@ var _ http.Handler = (*Bridge)(nil)
 //
 // If the transport is an [endpoint.Directory] too, the bridge asks it which subjects there are, at most every five seconds
 // and only for what is exposed by pattern; it does without where that fails. If the transport has the method
-// Ready(context.Context) error, /readyz asks it.
+// Ready(context.Context) error, /readyz asks it, at most four times a second however many ask.
 func New(t endpoint.Transport, opts ...Option) *Bridge {
 	s := &settings{in: defaultIn(), log: slog.Default()}
 	for _, o := range opts {
@@ -54,7 +54,7 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 	s.limits.complete()
 	s.timeouts.complete()
 	b := &Bridge{
-		transport: t, limits: s.limits, timeouts: s.timeouts, in: s.in, out: s.out, auth: s.auth, log: s.log,
+		limits: s.limits, timeouts: s.timeouts, in: s.in, out: s.out, auth: s.auth, log: s.log,
 		origin: http.NewCrossOriginProtection(),
 		gate:   newGate(s.limits.Concurrent),
 		conns:  conns{limit: s.limits.PerConnection, running: map[string]int{}},
@@ -63,6 +63,7 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.exposed = newExposure(t, s.exact, s.patterns)
 	b.directory = newDirectory(b.life, t, s.log)
+	b.readiness = newReadiness(b.life, t)
 	if b.err != nil {
 		b.log.Error("the bridge has faults and serves nothing", "error", b.err)
 	}

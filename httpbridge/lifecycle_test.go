@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postbus.example/endpoint"
@@ -197,3 +202,72 @@ func TestDrain_gaveUpEarly(t *testing.T) {
 		})
 	}
 }
+
+// TestReady_shared keeps whoever asks often from making the bus busy: everybody may ask.
+func TestReady_shared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked, running atomic.Int64
+		fault := errors.New("not yet")
+		b := httpbridge.New(inquiry(func(ctx context.Context) error {
+			asked.Add(1)
+			assert.Equal(t, running.Add(1), 1)
+			defer running.Add(-1)
+			time.Sleep(100 * time.Millisecond)
+			return fault
+		}), httpbridge.WithLogger(slog.New(slog.DiscardHandler)))
+		ask := func(want int) {
+			w := httptest.NewRecorder()
+			b.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", http.NoBody))
+			assert.Equal(t, w.Code, want)
+		}
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() { ask(503) })
+		}
+		all.Wait()
+		assert.Equal(t, asked.Load(), 1)
+		fault = nil
+		ask(503)
+		assert.Equal(t, asked.Load(), 1, "it still counts")
+		time.Sleep(250 * time.Millisecond)
+		ask(200)
+		assert.Equal(t, asked.Load(), 2)
+	})
+}
+
+// TestReady_stuck lets nobody wait longer than the question itself may take, and nobody's leaving end it for others.
+func TestReady_stuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := httpbridge.New(inquiry(func(ctx context.Context) error {
+			time.Sleep(time.Second)
+			return ctx.Err()
+		}), httpbridge.WithLogger(slog.New(slog.DiscardHandler)))
+		ask := func(ctx context.Context, want int) {
+			w := httptest.NewRecorder()
+			b.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/readyz", http.NoBody))
+			assert.Equal(t, w.Code, want)
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() { ask(ctx, 200) })
+		synctest.Wait()
+		all.Go(func() { ask(t.Context(), 200) })
+		gone, start := make(chan struct{}), time.Now()
+		go func() {
+			ask(ctx, 499)
+			close(gone)
+		}()
+		synctest.Wait()
+		leave()
+		<-gone
+		assert.True(t, time.Since(start) == 0, "who leaves does not wait")
+		all.Wait()
+	})
+}
+
+// inquiry is a transport that is ready when a function says so.
+type inquiry func(context.Context) error
+
+func (i inquiry) Ready(ctx context.Context) error { return i(ctx) }
+
+func (inquiry) Handler(string, *endpoint.Spec) endpoint.Handler { return nil }
