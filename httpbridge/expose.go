@@ -17,15 +17,12 @@ import (
 // ("math.*", "acme.>"). Several Expose add up. A subject that is exposed exactly and has nobody behind it is answered with
 // 503; under a pattern that is 503 only for what was seen there before, else 404.
 //
-// By default nothing is exposed.
+// A subject that no path leads to is a fault: one with a character that paths must escape (a?b, a/b, a|b), and healthz and
+// readyz, which the bridge answers itself. By default nothing is exposed.
 func Expose(subjects ...string) Option {
 	return func(s *settings) {
 		for _, subject := range subjects {
-			err := endpoint.ValidatePattern(subject)
-			if err == nil && !ordinary(subject) {
-				err = fmt.Errorf("subject %q has a token that belongs to the broker", subject)
-			}
-			switch {
+			switch err := reachable(subject); {
 			case err != nil:
 				s.fault("Expose", err)
 			case endpoint.ValidateSubject(subject) == nil:
@@ -35,6 +32,37 @@ func Expose(subjects ...string) Option {
 			}
 		}
 	}
+}
+
+// reachable tells why no path leads to a subject, or to any that a pattern matches.
+func reachable(pattern string) error {
+	if err := endpoint.ValidatePattern(pattern); err != nil {
+		return err
+	}
+	if pattern == "healthz" || pattern == "readyz" {
+		return fmt.Errorf("subject %q can't be reached: the bridge answers /%s itself", pattern, pattern)
+	}
+	if !ordinary(pattern) {
+		return fmt.Errorf("subject %q has a token that belongs to the broker, or a character that can't be seen", pattern)
+	}
+	subject := anyOf(pattern)
+	if u, err := url.ParseRequestURI("/" + subject); err == nil {
+		if got, ok := subjectOf(u); ok && got == subject {
+			return nil
+		}
+	}
+	return fmt.Errorf("subject %q can't be reached: it has a character that no path has as it is", pattern)
+}
+
+// anyOf gives a subject that a pattern matches.
+func anyOf(pattern string) string {
+	tokens := strings.Split(pattern, ".")
+	for i, tok := range tokens {
+		if tok == "*" || tok == ">" {
+			tokens[i] = "x"
+		}
+	}
+	return strings.Join(tokens, ".")
 }
 
 // exposure knows what was named, and the callers of it.

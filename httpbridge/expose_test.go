@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -203,3 +204,24 @@ func (d *discard) Write(p []byte) (int, error) {
 }
 
 func (d *discard) WriteHeader(status int) { d.status = status }
+
+// TestExpose_unreachable are subjects that the bus takes and no path leads to: who exposes them is told at the start.
+func TestExpose_unreachable(t *testing.T) {
+	for _, subject := range []string{
+		"svc.a|b", `svc.a"b`, "svc.{x}", "svc.a?b", "svc.a#b", "svc.a/b", "svc.a%b", "svc.a%41", "svc.a^b", "svc.a`b", `svc.a\b`, "svc.a<b",
+		"/svc.add", "svc.a|b.*", "a?.>", "healthz", "readyz", "svc.$x", "svc.a\u200bb",
+	} {
+		err := httpbridge.New(newMux(t), httpbridge.Expose(subject), httpbridge.WithLogger(slog.New(slog.DiscardHandler))).Err()
+		assert.True(t, err != nil, subject)
+		assert.Contains(t, err.Error(), fmt.Sprintf("%q", subject))
+	}
+	tr := script{func(context.Context, string) (*codec.Payload, error) { return &codec.Payload{}, nil }}
+	for _, subject := range []string{"svc.a:b", "svc.a@b", "svc.a-b_c~d", "svc.a!b&c=d,e;f(g)h+i'j", "svc.a[b]", "größe.x", "healthz.x", "a.readyz"} {
+		b := httpbridge.New(tr, httpbridge.Expose(subject))
+		assert.NoError(t, b.Err(), subject)
+		s := start(t, tr, httpbridge.Expose(subject))
+		status, err := raw(s, "POST /"+subject+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+		assert.NoError(t, err)
+		assert.Equal(t, status, 200, subject)
+	}
+}
