@@ -174,7 +174,7 @@ func requestType(values []string) (string, error) {
 		mediaType == "application/x-www-form-urlencoded", strings.HasPrefix(mediaType, "application/grpc"),
 		strings.HasPrefix(mediaType, "application/connect+"):
 		return "", unsupported(fmt.Sprintf("the content type %.80q is not taken, but application/json is", mediaType))
-	case mediaType == jsonType && given && !strings.EqualFold(charset, "utf-8"):
+	case mediaType == jsonType && given && !strings.EqualFold(charset, "utf-8") && !strings.EqualFold(charset, "utf8"):
 		return "", unsupported(fmt.Sprintf("JSON is UTF-8 (RFC 8259), not %.40q", charset))
 	}
 	return mediaType, nil

@@ -28,6 +28,8 @@ func TestUnary(t *testing.T) {
 	}
 	r := s.do(t, "POST", "/svc/add", `{"a":1}`, "Content-Type", "Application/JSON; charset=UTF-8")
 	assert.Equal(t, r.body, `{"sum":1}`)
+	r = s.do(t, "POST", "/svc/add", `{"a":1}`, "Content-Type", "application/json;charset=UTF8") // no name of it, but common
+	assert.Equal(t, r.body, `{"sum":1}`)
 	assert.Equal(t, s.log.text(), "")
 }
 
