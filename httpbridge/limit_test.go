@@ -152,6 +152,7 @@ func TestLeavingWithinTheBody(t *testing.T) {
 // TestSlowBody_refused is answered although net/http wants to read a body to its end before it does; a body that is there
 // does not cost its connection.
 func TestSlowBody_refused(t *testing.T) {
+	t.Parallel()
 	deny := func(r *http.Request) (context.Context, error) { return nil, endpoint.Unauthenticated }
 	s := start(t, newMux(t), httpbridge.Expose("svc.add"), httpbridge.WithAuth(deny))
 	drained := start(t, newMux(t), httpbridge.Expose("svc.add"))

@@ -84,8 +84,10 @@ func freeAddr(t *testing.T) string {
 // TestListenAndServe_idleConnections ends well whatever connections are open that carry no call: http.Server.Shutdown takes
 // those for busy.
 func TestListenAndServe_idleConnections(t *testing.T) {
+	t.Parallel()
 	send := func(text string) func(*testing.T, string) {
 		return func(t *testing.T, addr string) {
+			t.Helper()
 			c, err := net.Dial("tcp", addr)
 			assert.NoError(t, err)
 			t.Cleanup(func() { _ = c.Close() })
@@ -98,6 +100,7 @@ func TestListenAndServe_idleConnections(t *testing.T) {
 		"half a header": send("GET /hea"),
 		"HTTP/2 begun":  send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
 		"HTTP/2 idle": func(t *testing.T, addr string) {
+			t.Helper()
 			resp, err := h2c(t).Post("http://"+addr+"/svc/add", "application/json", strings.NewReader(`{}`))
 			assert.NoError(t, err)
 			_, err = io.ReadAll(resp.Body)
