@@ -26,14 +26,20 @@ func mirror(t *testing.T, m *endpoint.Mux, out ...string) <-chan map[string][]st
 			in[name] = append(in[name], value)
 		}
 		got <- in
-		for i := 0; i < len(out); i += 2 {
-			c.Reply.Add(out[i], out[i+1])
-			c.Trailer.Add(out[i], out[i+1])
-		}
 		if r.A == 13 {
 			return nil, endpoint.NotFound
 		}
 		return &nothing{}, nil
+	}))
+	m.Use(endpoint.OnClient(func(next endpoint.Handler) endpoint.Handler { // a foreign service sends what ours must not
+		return func(ctx context.Context, c *endpoint.Call) (any, error) {
+			reply, err := next(ctx, c)
+			for i := 0; i < len(out); i += 2 {
+				c.Reply.Add(out[i], out[i+1])
+				c.Trailer.Add(out[i], out[i+1])
+			}
+			return reply, err
+		}
 	}))
 	return got
 }
