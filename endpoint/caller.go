@@ -116,13 +116,15 @@ func (k *caller) transport(h Handler) Handler {
 	}
 }
 
-// start makes the call of one request and its context, or says why it can't be made.
-func (k *caller) start(ctx context.Context, msg any) (*Call, context.Context, error) {
+// start makes the call of one request, or of the input of one that streams in, and its context, or says why it can't be made.
+func (k *caller) start(ctx context.Context, msg any, f *feed) (*Call, context.Context, error) {
 	switch {
 	case k.err != nil:
 		return nil, nil, k.err
 	case ctx == nil:
 		return nil, nil, InvalidArgument.New("the context is nil").WithOutcome(NotSent)
+	case k.spec.Kind.StreamsIn() && f == nil:
+		return nil, nil, InvalidArgument.New("the input is a nil iterator").WithOutcome(NotSent)
 	case !k.spec.Kind.StreamsIn() && isNil(msg):
 		return nil, nil, InvalidArgument.Errorf("the request is a nil %v", k.spec.Request).WithOutcome(NotSent)
 	}
@@ -143,6 +145,9 @@ func (k *caller) start(ctx context.Context, msg any) (*Call, context.Context, er
 	if err := own.Err(); err != nil {
 		c.End()
 		return nil, nil, contextFault(own, err).WithOutcome(NotSent)
+	}
+	if f != nil {
+		c.recv = f.start(own)
 	}
 	return c, own, nil
 }
@@ -172,7 +177,7 @@ func ContextError(ctx context.Context) *Error {
 }
 
 func (k *caller) unary(ctx context.Context, msg any) (any, error) {
-	c, ctx, err := k.start(ctx, msg)
+	c, ctx, err := k.start(ctx, msg, nil)
 	if err != nil {
 		return nil, err
 	}

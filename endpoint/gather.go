@@ -40,7 +40,7 @@ func Gather[Req, Resp any](t Transport, subject string, opts ...Option) func(con
 }
 
 func (k *caller) gather(ctx context.Context, msg any, yield func(*Gathered, error) bool) {
-	c, ctx, err := k.start(ctx, msg)
+	c, ctx, err := k.start(ctx, msg, nil)
 	if err != nil {
 		yield(nil, err)
 		return

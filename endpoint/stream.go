@@ -2,7 +2,6 @@ package endpoint
 
 import (
 	"context"
-	"errors"
 	"io"
 	"iter"
 	"reflect"
@@ -20,8 +19,15 @@ func ServerStreamCaller[Req, Resp any](t Transport, subject string, opts ...Opti
 	}
 }
 
-// ClientStreamCaller sends an iterator of requests. The iterator runs in a goroutine of its own: it sees false at its
-// next yield once the call is over, and its panic surfaces in the caller. An error it yields cancels the call.
+// ClientStreamCaller sends an iterator of requests, which runs in a goroutine of its own and sees false at its next yield
+// once the call is over. A nil one is invalid_argument, NotSent.
+//
+// An error that it yields ends the call. One of its own making, an [*Error], is what the call returns, MaybeExecuted and
+// without a reason: those it has may be about another call. Of any other, and of what came out of another caller, the
+// call is canceled, with it as the cause.
+//
+// The iterator's panic surfaces in the caller if it comes before the call is over. A later one, after yield returned false,
+// is recovered and lost: nothing waits for the iterator any more. Which of the two it is can be a matter of luck.
 func ClientStreamCaller[Req, Resp any](t Transport, subject string, opts ...Option) ClientStream[Req, Resp] {
 	k := newCaller(t, subject, ClientStreamKind, reflect.TypeFor[Req](), reflect.TypeFor[Resp](), opts)
 	return func(ctx context.Context, in iter.Seq2[Req, error]) (Resp, error) {
@@ -41,13 +47,12 @@ func BidiStreamCaller[Req, Resp any](t Transport, subject string, opts ...Option
 }
 
 func (k *caller) upload(ctx context.Context, f *feed) (any, error) {
-	c, ctx, err := k.start(ctx, nil)
+	c, ctx, err := k.start(ctx, nil, f)
 	if err != nil {
 		return nil, err
 	}
 	defer f.stop()
 	defer c.finish()
-	c.recv = f.start(ctx)
 	reply, err := k.run(ctx, c)
 	f.finish()
 	return reply, err
@@ -56,14 +61,13 @@ func (k *caller) upload(ctx context.Context, f *feed) (any, error) {
 // consume runs a whole call inside the consumer's range loop: yield is the sink.
 func consume[Resp any](ctx context.Context, k *caller, msg any, f *feed, yield func(Resp, error) bool) {
 	var zero Resp
-	c, ctx, err := k.start(ctx, msg)
+	c, ctx, err := k.start(ctx, msg, f)
 	if err != nil {
 		yield(zero, asReceived(err))
 		return
 	}
 	defer c.finish() // also when the loop body ends its goroutine
 	if f != nil {
-		c.recv = f.start(ctx)
 		defer f.stop()
 	}
 	s := sink{call: c}
@@ -141,11 +145,12 @@ type fed struct {
 	err error
 }
 
+// newFeed returns nil for a nil input.
 func newFeed[Req any](k *caller, in iter.Seq2[Req, error]) *feed {
+	if in == nil {
+		return nil
+	}
 	return &feed{items: make(chan fed), done: make(chan struct{}), run: func(f *feed) bool {
-		if in == nil {
-			return f.put(nil, InvalidArgument.New("the input is a nil iterator").WithOutcome(NotSent))
-		}
 		for v, err := range in {
 			m := box(v, k.spec.reqPtr)
 			if err == nil && isNil(m) {
@@ -161,9 +166,7 @@ func newFeed[Req any](k *caller, in iter.Seq2[Req, error]) *feed {
 
 func (f *feed) put(m any, err error) bool {
 	if err != nil {
-		if _, ok := errors.AsType[*Error](err); !ok {
-			err = Canceled.Wrap(err, "the input failed")
-		}
+		err = inputFault(err)
 	}
 	select {
 	case f.items <- fed{m, err}:
@@ -171,6 +174,19 @@ func (f *feed) put(m any, err error) bool {
 	case <-f.done:
 		return false
 	}
+}
+
+// inputFault is the error of a call whose input failed: the input's own words, if it has any. What an error says of another
+// call (its outcome, its reason, all of one that came out of a caller) is not true of this one.
+func inputFault(err error) *Error {
+	e, ok := find(err)
+	if !ok || e.remote || e.received {
+		return Canceled.Wrap(err, "the input failed")
+	}
+	if err != error(e) { //nolint:errorlint // whether something wraps e is the question
+		e = e.WithCause(err)
+	}
+	return e.WithOutcome(MaybeExecuted).WithReason("")
 }
 
 // start returns the Recv of the call.
