@@ -182,7 +182,7 @@ const (
 	ReasonPanic            = "panic"             // the handler or a middleware panicked
 	ReasonEncode           = "encode"            // a message could not be encoded
 	ReasonDecode           = "decode"            // a message could not be decoded
-	ReasonHeaderTooLarge   = "header_too_large"  // over 8 KiB of headers
+	ReasonHeaderTooLarge   = "header_too_large"  // over 8 KiB of headers, or 512 of them
 	ReasonMalformedHeader  = "malformed_header"  // an Rpc-* header or token that can't be read, or a forbidden name
 	ReasonMediaType        = "media_type"        // a content type that the endpoint does not take
 	ReasonConstruction     = "construction"      // the caller was made with faults

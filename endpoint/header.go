@@ -70,6 +70,9 @@ func (h *Header) Clone() Header { return Header{slices.Clone(h.fields)} }
 // MaxHeaderBytes is what the headers of one message may weigh in all: names, values and four bytes a line.
 const MaxHeaderBytes = 8 << 10
 
+// MaxHeaderLines is how many headers one message may have: many empty ones would take far more memory than they weigh.
+const MaxHeaderLines = 512
+
 // reservedHeaders belong to the protocol or the broker; applications must not write them. See Request headers
 // in docs/protocol.md.
 var reservedHeaders = []string{"status", "description", "content-type", "content-encoding", "accept"}
@@ -84,7 +87,7 @@ func ReservedHeader(name string) bool {
 }
 
 // Validate checks that the header may be sent: legal names that are not reserved, values without control
-// characters besides tab (RFC 9110, 5.5), and at most [MaxHeaderBytes] in all. It joins all faults.
+// characters besides tab (RFC 9110, 5.5), at most [MaxHeaderLines], and [MaxHeaderBytes] in all. It joins all faults.
 func (h *Header) Validate() error {
 	var errs []error
 	for _, f := range h.fields {
@@ -97,18 +100,24 @@ func (h *Header) Validate() error {
 			errs = append(errs, fmt.Errorf("header %.80q: its value has a control character", f.name))
 		}
 	}
-	if n := h.size(); n > MaxHeaderBytes {
-		errs = append(errs, fmt.Errorf("headers of %d bytes, at most %d are sent", n, MaxHeaderBytes))
+	if err := h.oversize(); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-func (h *Header) size() int {
-	n := 0
+func (h *Header) oversize() error {
+	size := 0
 	for _, f := range h.fields {
-		n += len(f.name) + len(f.value) + 4
+		size += len(f.name) + len(f.value) + 4
 	}
-	return n
+	switch {
+	case size > MaxHeaderBytes:
+		return fmt.Errorf("headers of %d bytes, at most %d are sent", size, MaxHeaderBytes)
+	case len(h.fields) > MaxHeaderLines:
+		return fmt.Errorf("%d headers, at most %d are sent", len(h.fields), MaxHeaderLines)
+	}
+	return nil
 }
 
 // Fault is Validate as the error of a call, of the code that says whose fault it is: reason header_too_large or
@@ -119,7 +128,7 @@ func (h *Header) Fault(code Code) *Error {
 		return nil
 	}
 	reason := ReasonMalformedHeader
-	if h.size() > MaxHeaderBytes {
+	if h.oversize() != nil {
 		reason = ReasonHeaderTooLarge
 	}
 	return code.Wrap(err, err.Error()).WithReason(reason)

@@ -75,6 +75,21 @@ func TestHeaderValidate(t *testing.T) {
 	assert.Contains(t, h.Validate().Error(), "Status", "Nats-X", "at most")
 }
 
+// Many empty headers weigh little, and no peer takes them.
+func TestHeaderLines(t *testing.T) {
+	var h endpoint.Header
+	for range endpoint.MaxHeaderLines {
+		h.Add("a", "")
+	}
+	assert.NoError(t, h.Validate())
+	assert.True(t, h.Fault(endpoint.Internal) == nil)
+	h.Add("b", "")
+	assert.Contains(t, h.Validate().Error(), "513 headers, at most 512")
+	e := h.Fault(endpoint.Internal)
+	assert.Equal(t, e.Code, endpoint.Internal)
+	assert.Equal(t, e.Reason(), endpoint.ReasonHeaderTooLarge)
+}
+
 func FuzzHeader(f *testing.F) {
 	f.Add("X-Tenant", "acme", "x-tenant")
 	f.Add("Rpc-Id", "\r\n", "Ω")

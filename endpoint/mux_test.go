@@ -3,7 +3,6 @@ package endpoint_test
 import (
 	"context"
 	"errors"
-	"iter"
 	"runtime"
 	"strings"
 	"sync"
@@ -385,29 +384,50 @@ func TestRawEndpointTakesRawOnly(t *testing.T) {
 
 // What production refuses, a unit test must refuse.
 func TestReplyHeadersThatMustNotTravel(t *testing.T) {
-	for name, value := range map[string]string{"Rpc-Foo": "x", "Nats-Foo": "x", "X-Big": strings.Repeat("x", endpoint.MaxHeaderBytes), "X-Broken": "a\r\nb"} {
-		set := func(ctx context.Context) { endpoint.FromContext(ctx).Reply.Set(name, value) }
-		m := serve(t, endpoint.New(func(ctx context.Context, r *addRequest) (*addResponse, error) {
-			set(ctx)
-			return add(ctx, r)
-		}))
-		var reply string
-		spy := func(next endpoint.Handler) endpoint.Handler {
-			return func(ctx context.Context, c *endpoint.Call) (any, error) {
-				r, err := next(ctx, c)
-				reply = c.Reply.Get(name)
-				return r, err
+	for what, of := range map[string]func(*endpoint.Call) *endpoint.Header{
+		"reply":   func(c *endpoint.Call) *endpoint.Header { return &c.Reply },
+		"trailer": func(c *endpoint.Call) *endpoint.Header { return &c.Trailer },
+	} {
+		for name, values := range map[string][]string{
+			"Rpc-Foo": {"x"}, "Nats-Foo": {"x"}, "X-Big": {strings.Repeat("x", endpoint.MaxHeaderBytes)}, "X-Broken": {"a\r\nb"},
+			"X-Many": make([]string, endpoint.MaxHeaderLines+1),
+		} {
+			set := func(ctx context.Context) {
+				for _, v := range values {
+					of(endpoint.FromContext(ctx)).Add(name, v)
+				}
+			}
+			got := endpoint.Header{}
+			spy := endpoint.With(func(next endpoint.Handler) endpoint.Handler {
+				return func(ctx context.Context, c *endpoint.Call) (any, error) {
+					r, err := next(ctx, c)
+					got = of(c).Clone()
+					return r, err
+				}
+			})
+			check := func(err error, code endpoint.Code) {
+				t.Helper()
+				asError(t, err, code, endpoint.Executed)
+				assert.Equal(t, got.Len(), 0, what, name)
+			}
+			unary := func(err error) error {
+				m := serve(t, endpoint.New(func(ctx context.Context, _ *addRequest) (*addResponse, error) {
+					set(ctx)
+					return fixed, err
+				}))
+				_, err = caller(m, spy)(t.Context(), request)
+				return err
+			}
+			check(unary(nil), endpoint.Internal)
+			check(unary(endpoint.NotFound.New("")), endpoint.NotFound)
+			for items := range 3 {
+				m := serve(t, endpoint.NewServerStream(func(ctx context.Context, _ *addRequest) outSeq {
+					set(ctx)
+					return count(ctx, &addRequest{A: items})
+				}))
+				_, err := collect(endpoint.ServerStreamCaller[*addRequest, *addResponse](m, "svc.op", spy)(t.Context(), request))
+				check(err, endpoint.Internal)
 			}
 		}
-		_, err := caller(m, endpoint.With(spy))(t.Context(), request)
-		assert.ErrorIs(t, err, endpoint.Internal, name)
-		assert.Equal(t, reply, "")
-
-		m = serve(t, endpoint.NewServerStream(func(ctx context.Context, _ *addRequest) iter.Seq2[*addResponse, error] {
-			set(ctx)
-			return func(yield func(*addResponse, error) bool) { yield(fixed, nil) }
-		}))
-		_, err = collect(endpoint.ServerStreamCaller[*addRequest, *addResponse](m, "svc.op")(t.Context(), request))
-		assert.ErrorIs(t, err, endpoint.Internal, name)
 	}
 }

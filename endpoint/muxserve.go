@@ -33,10 +33,8 @@ func (x *muxCall) serve(ctx context.Context) {
 			x.result.err = x.server.Verdict(e).AsRemote()
 		}
 		x.op.meter.Run(-1)
-		x.op.meter.Done(time.Since(start), x.result.err)                           // counted as what the caller is told
-		if x.result.trailer = x.server.Trailer; x.server.Reply.Validate() == nil { // else an error says what is wrong with it
-			x.result.header = x.server.Reply
-		}
+		x.op.meter.Done(time.Since(start), x.result.err) // counted as what the caller is told
+		x.result.header, x.result.trailer = sendable(x.server.Reply), sendable(x.server.Trailer)
 	}()
 	x.result.reply, x.result.err = x.run(ctx)
 	ended = true
@@ -47,17 +45,28 @@ func (x *muxCall) run(ctx context.Context) (muxItem, *Error) {
 	if err != nil {
 		return muxItem{}, asError(err)
 	}
-	if x.op.spec.Kind.StreamsOut() {
-		return muxItem{}, nil
+	var it muxItem
+	if !x.op.spec.Kind.StreamsOut() {
+		body, mediaType, err := x.server.EncodedReply(reply)
+		if err != nil {
+			return it, asError(err)
+		}
+		it.body, it.mediaType = bytes.Clone(body), mediaType
 	}
-	body, mediaType, err := x.server.EncodedReply(reply)
-	if err != nil {
-		return muxItem{}, asError(err)
+	if !x.sent {
+		if err := x.server.Reply.Fault(Internal); err != nil {
+			return it, err
+		}
 	}
-	if err := x.server.Reply.Fault(Internal); err != nil {
-		return muxItem{}, err
+	return it, x.server.Trailer.Fault(Internal)
+}
+
+// sendable leaves out what must not travel beside an error: the error stays what it is.
+func sendable(h Header) Header {
+	if h.Validate() != nil {
+		return Header{}
 	}
-	return muxItem{body: bytes.Clone(body), mediaType: mediaType}, nil
+	return h
 }
 
 // asError makes an *Error of any error without losing what it is.

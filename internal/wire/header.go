@@ -23,10 +23,8 @@ func Size(h Headers) int {
 	return n
 }
 
-// maxLines bounds how many headers a message may have: many empty ones would take far more memory than they weigh.
-const maxLines = 512
-
-func lines(h Headers) int {
+// Lines returns how many headers there are, counted as [endpoint.MaxHeaderLines] does.
+func Lines(h Headers) int {
 	n := 0
 	for _, values := range h {
 		n += len(values)
@@ -72,8 +70,8 @@ func ReadRequest(h Headers, r *Request, app *endpoint.Header) *endpoint.Error {
 	if n := Size(h); n > endpoint.MaxHeaderBytes {
 		return fault(endpoint.ReasonHeaderTooLarge, fmt.Sprintf("headers of %d bytes, at most %d are taken", n, endpoint.MaxHeaderBytes))
 	}
-	if n := lines(h); n > maxLines {
-		return fault(endpoint.ReasonHeaderTooLarge, fmt.Sprintf("%d headers, at most %d are taken", n, maxLines))
+	if n := Lines(h); n > endpoint.MaxHeaderLines {
+		return fault(endpoint.ReasonHeaderTooLarge, fmt.Sprintf("%d headers, at most %d are taken", n, endpoint.MaxHeaderLines))
 	}
 	var room [16]string
 	var seen [len(requestHeaders)]bool

@@ -126,7 +126,7 @@ func ReadReply(h Headers, body []byte, app *endpoint.Header) Reply {
 		r.Err = readError(&s, body)
 	}
 	switch {
-	case size <= endpoint.MaxHeaderBytes && count <= maxLines:
+	case size <= endpoint.MaxHeaderBytes && count <= endpoint.MaxHeaderLines:
 		var room [16]string
 		for _, name := range names(room[:0], h, application) {
 			for _, v := range h[name] {
@@ -135,7 +135,7 @@ func ReadReply(h Headers, body []byte, app *endpoint.Header) Reply {
 		}
 	case r.Err == nil:
 		r.Err = endpoint.Internal.New(fmt.Sprintf("the reply has %d headers of %d bytes, at most %d of %d are taken",
-			count, size, maxLines, endpoint.MaxHeaderBytes)).
+			count, size, endpoint.MaxHeaderLines, endpoint.MaxHeaderBytes)).
 			WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.Executed)
 	}
 	return r
