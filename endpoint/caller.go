@@ -65,7 +65,7 @@ func finishCaller(t Transport, subject string, s *settings) *caller {
 		k.codec = codec.JSON
 	}
 	if err := s.spec.checkTypes(k.codec); err != nil {
-		s.errs = append(s.errs, err)
+		s.fault(err)
 	}
 	if len(s.errs) > 0 {
 		return k.fail(s.errs)

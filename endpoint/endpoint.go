@@ -73,11 +73,11 @@ func (e *Endpoint) Subject(base string) string {
 // newEndpoint finishes the construction: f runs the user's function on the call.
 func newEndpoint(s *settings, isNil bool, core Handler) *Endpoint {
 	if isNil {
-		s.errs = append(s.errs, fmt.Errorf("the function of the %v endpoint is nil", s.spec.Kind))
+		s.fault(fmt.Errorf("the function of the %v endpoint is nil", s.spec.Kind))
 	}
 	h := Chain(s.mws...)(core)
 	if h == nil {
-		s.errs = append(s.errs, errNilHandler)
+		s.fault(errNilHandler)
 	}
 	return &Endpoint{spec: s.spec, handler: h, err: errors.Join(s.errs...)}
 }

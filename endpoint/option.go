@@ -21,8 +21,17 @@ type settings struct {
 	shared bool // options of a contract that both sides read: those of the other side are skipped
 	group  bool // options of a whole service: those that don't fit this field's kind are skipped
 	used   map[Option]bool
+	field  string // of the contract, while its own options are applied and after
 	mws    []Middleware
 	errs   []error
+}
+
+// fault notes what is wrong, and with which field.
+func (s *settings) fault(err error) {
+	if s.field != "" {
+		err = fmt.Errorf("field %s: %w", s.field, err)
+	}
+	s.errs = append(s.errs, err)
 }
 
 type option struct {
@@ -36,12 +45,12 @@ func (o *option) apply(s *settings) {
 	switch {
 	case o.side != 0 && o.side != s.side:
 		if !s.shared {
-			s.errs = append(s.errs, fmt.Errorf("option %s does not apply to the %s side", o.name, s.side))
+			s.fault(fmt.Errorf("option %s does not apply to the %s side", o.name, s.side))
 		}
 		return
 	case o.kinds != nil && !slices.Contains(o.kinds, s.spec.Kind):
 		if !s.group {
-			s.errs = append(s.errs, fmt.Errorf("option %s does not apply to a %v operation", o.name, s.spec.Kind))
+			s.fault(fmt.Errorf("option %s does not apply to a %v operation", o.name, s.spec.Kind))
 		}
 		return
 	}
@@ -49,14 +58,14 @@ func (o *option) apply(s *settings) {
 		s.used[o] = true
 	}
 	if err := o.set(s); err != nil {
-		s.errs = append(s.errs, fmt.Errorf("option %s: %w", o.name, err))
+		s.fault(fmt.Errorf("option %s: %w", o.name, err))
 	}
 }
 
 func (s *settings) applyAll(opts []Option) {
 	for _, o := range opts {
 		if o == nil {
-			s.errs = append(s.errs, errors.New("a nil option"))
+			s.fault(errors.New("a nil option"))
 			continue
 		}
 		o.apply(s)
@@ -65,7 +74,7 @@ func (s *settings) applyAll(opts []Option) {
 
 func (m Middleware) apply(s *settings) {
 	if m == nil {
-		s.errs = append(s.errs, errors.New("a nil middleware"))
+		s.fault(errors.New("a nil middleware"))
 		return
 	}
 	s.mws = append(s.mws, m)

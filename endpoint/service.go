@@ -75,16 +75,17 @@ type contractFunc interface {
 }
 
 type contractField struct {
-	name string
-	fn   contractFunc
-	opts []Option // of the tag and of Options
+	field string // its name in Go
+	name  string // on the wire
+	fn    contractFunc
+	opts  []Option // of the tag and of Options
 }
 
 // configure applies a group's options, then the field's own, whose values win.
 func (f contractField) configure(s *settings, groupOpts []Option, used map[Option]bool) {
 	s.group, s.used = true, used
 	s.applyAll(groupOpts)
-	s.group, s.used, s.shared = false, nil, true
+	s.group, s.used, s.shared, s.field = false, nil, true, f.field
 	s.applyAll(f.opts)
 }
 
@@ -111,10 +112,8 @@ func eachField(v reflect.Value, visit func(contractField)) []error {
 	var errs []error
 	names := map[string]string{}
 	walkFields(v, &errs, func(sf reflect.StructField, fn contractFunc) {
-		f, err := parseTag(sf, fn)
-		if err != nil {
-			errs = append(errs, err)
-		}
+		f, faults := parseTag(sf, fn)
+		errs = append(errs, faults...)
 		if other, dup := names[f.name]; dup {
 			errs = append(errs, fmt.Errorf("fields %s and %s are both named %q", other, sf.Name, f.name))
 		}
@@ -151,42 +150,53 @@ func fieldFunc(v reflect.Value, sf reflect.StructField) (contractFunc, bool) {
 	return reflect.TypeAssert[contractFunc](v.Addr())
 }
 
-func parseTag(sf reflect.StructField, fn contractFunc) (contractField, error) {
-	f := contractField{name: lowerWord(sf.Name), fn: fn}
+func parseTag(sf reflect.StructField, fn contractFunc) (f contractField, faults []error) {
+	f = contractField{field: sf.Name, name: lowerWord(sf.Name), fn: fn}
 	if doc := sf.Tag.Get("doc"); doc != "" {
 		f.opts = append(f.opts, Doc(doc))
 	}
-	name, words, _ := strings.Cut(sf.Tag.Get("rpc"), ",")
+	tag := sf.Tag.Get("rpc")
+	name, words, _ := strings.Cut(tag, ",")
 	if name != "" {
 		f.name = name
 	}
-	fault := func(why string) error { return fmt.Errorf("field %s: tag %q: %s", sf.Name, sf.Tag.Get("rpc"), why) }
-	if err := ValidateSubject("x." + f.name); err != nil {
-		return f, fault("the name is no subject token")
+	fault := func(why string) { faults = append(faults, fmt.Errorf("field %s: tag %q: %s", sf.Name, tag, why)) }
+	if ValidateSubject("x."+f.name) != nil {
+		fault("the name is no subject token")
 	}
 	for word := range strings.SplitSeq(words, ",") {
-		key, value, has := strings.Cut(word, "=")
+		opt, err := parseWord(word)
 		switch {
-		case word == "":
-		case word == "idempotent":
-			f.opts = append(f.opts, Idempotent())
-		case word == "readonly":
-			f.opts = append(f.opts, ReadOnly())
-		case has && (key == "timeout" || key == "idle"):
-			d, err := time.ParseDuration(value)
-			if err != nil {
-				return f, fault(err.Error())
-			}
-			if key == "timeout" {
-				f.opts = append(f.opts, Timeout(d))
-			} else {
-				f.opts = append(f.opts, IdleTimeout(d))
-			}
-		default:
-			return f, fault(fmt.Sprintf("unknown word %q", word))
+		case err != nil:
+			fault(err.Error())
+		case opt != nil:
+			f.opts = append(f.opts, opt)
 		}
 	}
-	return f, nil
+	return f, faults
+}
+
+// parseWord returns the option that a word of a tag means, nil for an empty one.
+func parseWord(word string) (Option, error) {
+	key, value, has := strings.Cut(word, "=")
+	switch {
+	case word == "":
+		return nil, nil
+	case word == "idempotent":
+		return Idempotent(), nil
+	case word == "readonly":
+		return ReadOnly(), nil
+	case !has || key != "timeout" && key != "idle":
+		return nil, fmt.Errorf("unknown word %q", word)
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil {
+		return nil, err
+	}
+	if key == "idle" {
+		return IdleTimeout(d), nil
+	}
+	return Timeout(d), nil
 }
 
 // lowerWord lowers the leading capitals as a word: Add is add, ID is id, HTTPStatus is httpStatus.

@@ -3,6 +3,7 @@ package endpoint_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,8 +121,15 @@ func TestServiceFaults(t *testing.T) {
 		E addFunc `rpc:",idle=1s"`
 		F addFunc `rpc:"a b"`
 	}
-	faults(t, value{A: add, D: add, E: add}, "idempotent=no", `"timeout"`, "soon", "-1s", "IdleTimeout", "a b")
+	faults(t, value{A: add, D: add, E: add}, "idempotent=no", `"timeout"`, "soon", "field D: option Timeout: -1s", "field E: option IdleTimeout", "a b")
+	clientFault(t, endpoint.Client[value](m, "s").D, "field D: option Timeout: -1s")
 	clientFault(t, endpoint.Client[value](m, "s").F, "a b")
+
+	type several struct {
+		Add addFunc `rpc:"a b,idempotnet,timeout=soon,readonly=no"`
+	}
+	faults(t, several{Add: add}, "no subject token", `unknown word "idempotnet"`, `invalid duration "soon"`, `unknown word "readonly=no"`)
+	clientFault(t, endpoint.Client[several](m, "s").Add, "no subject token", "idempotnet", "soon", "readonly=no")
 
 	type twice struct {
 		Add addFunc
@@ -137,6 +145,34 @@ func TestServiceFaults(t *testing.T) {
 	assert.Equal(t, endpoint.Client[int](m, "s"), 0)
 	clientFault(t, endpoint.Client[contract](nil, "s").Add, "transport is nil")
 	clientFault(t, endpoint.Client[contract](m, "a b").Add, "white space")
+}
+
+type misguided struct {
+	Add, Sub addFunc
+}
+
+func (misguided) Options(field string) []endpoint.Option {
+	if field == "Add" {
+		return nil
+	}
+	headless := endpoint.With(func(endpoint.Handler) endpoint.Handler { return nil })
+	return []endpoint.Option{endpoint.Concurrency(-7), nil, endpoint.Errors[error]("x", endpoint.Aborted), headless}
+}
+
+// A fault of a contract says which field has it; one of the options for all says nothing of a field.
+func TestServiceFaultsNameTheField(t *testing.T) {
+	err := endpoint.NewMux().Serve("s", endpoint.Service(misguided{add, add}, endpoint.Backlog(-1, 0)))
+	assert.Contains(t, err.Error(), "field Sub: option Concurrency: -7", "field Sub: a nil option", "field Sub: option Errors", "field Sub: a middleware returned a nil handler")
+	for line := range strings.Lines(err.Error()) {
+		assert.True(t, !strings.Contains(line, "field Add"), line)
+		assert.True(t, strings.Contains(line, "field Sub") || strings.Contains(line, "Backlog"), line)
+	}
+	clientFault(t, endpoint.Client[misguided](endpoint.NewMux(), "s").Sub, `caller of "s.sub": field Sub: a nil option`, "field Sub: option Errors")
+	type foreign struct {
+		Go endpoint.Unary[*addRequest, chan int]
+	}
+	_, err = endpoint.Client[foreign](endpoint.NewMux(), "s").Go(t.Context(), request)
+	assert.Contains(t, err.Error(), "field Go: ", "chan int")
 }
 
 type optioned struct {
