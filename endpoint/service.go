@@ -18,8 +18,9 @@ import (
 //
 // Tag words are idempotent, readonly, timeout=, idle=; `rpc:"-"` leaves a field out. Nil fields are not served; embedded
 // structs are flattened. A method Options(field string) []Option on T adds to what both sides read; of those options each
-// side takes what applies to it. opts are for all endpoints, outermost. Unexported and foreign fields, unknown tag words
-// and a struct without a function to serve are faults, reported by Serve.
+// side takes what applies to it. It is asked for every field, also when an embedded struct lent it to T; if T has none, be
+// it that two embedded structs have one each, those are asked for their own fields. opts are for all endpoints, outermost.
+// Unexported and foreign fields, unknown tag words and a struct without a function to serve are faults, reported by Serve.
 func Service[T any](impl T, opts ...Option) Servable {
 	var g group
 	v := reflect.New(reflect.TypeFor[T]()).Elem()
@@ -105,13 +106,9 @@ func eachField(v reflect.Value, visit func(contractField)) []error {
 	if v.Kind() != reflect.Struct {
 		return []error{fmt.Errorf("%v is not a struct of functions", v.Type())}
 	}
-	var options func(string) []Option
-	if o, ok := reflect.TypeAssert[interface{ Options(string) []Option }](v.Addr()); ok {
-		options = o.Options
-	}
 	var errs []error
 	names := map[string]string{}
-	walkFields(v, &errs, func(sf reflect.StructField, fn contractFunc) {
+	walkFields(v, nil, &errs, func(sf reflect.StructField, fn contractFunc, options fieldOptions) {
 		f, faults := parseTag(sf, fn)
 		errs = append(errs, faults...)
 		if other, dup := names[f.name]; dup {
@@ -126,21 +123,37 @@ func eachField(v reflect.Value, visit func(contractField)) []error {
 	return errs
 }
 
-func walkFields(v reflect.Value, errs *[]error, visit func(reflect.StructField, contractFunc)) {
+// fieldOptions is the method Options of a contract.
+type fieldOptions func(field string) []Option
+
+// walkFields visits the fields of a struct with what is asked for their options: the method of the outermost struct that
+// has one.
+func walkFields(v reflect.Value, options fieldOptions, errs *[]error, visit func(reflect.StructField, contractFunc, fieldOptions)) {
+	if options == nil {
+		options = optionsOf(v)
+	}
 	for i := range v.NumField() {
 		sf := v.Type().Field(i)
 		switch fn, ok := fieldFunc(v.Field(i), sf); {
 		case sf.Tag.Get("rpc") == "-":
 		case ok:
-			visit(sf, fn)
+			visit(sf, fn, options)
 		case sf.Anonymous && sf.Type.Kind() == reflect.Struct:
-			walkFields(v.Field(i), errs, visit)
+			walkFields(v.Field(i), options, errs, visit)
 		case !sf.IsExported():
 			*errs = append(*errs, fmt.Errorf("field %s of %v is not exported", sf.Name, v.Type()))
 		default:
 			*errs = append(*errs, fmt.Errorf("field %s of %v is %v, not one of the four function types", sf.Name, v.Type(), sf.Type))
 		}
 	}
+}
+
+func optionsOf(v reflect.Value) fieldOptions {
+	v = reflect.NewAt(v.Type(), v.Addr().UnsafePointer()) // the type of an embedded struct may be unexported
+	if o, ok := reflect.TypeAssert[interface{ Options(string) []Option }](v); ok {
+		return o.Options
+	}
+	return nil
 }
 
 func fieldFunc(v reflect.Value, sf reflect.StructField) (contractFunc, bool) {

@@ -219,3 +219,82 @@ func TestServiceOptions(t *testing.T) {
 	err = m.Serve("x", endpoint.Service(single{Add: impl.Add}, endpoint.IdleTimeout(1)))
 	assert.Contains(t, err.Error(), "IdleTimeout applies to no field")
 }
+
+type (
+	stock  struct{ Count addFunc }
+	Prices struct{ Price addFunc }
+	plain  struct{ Echo addFunc }
+)
+
+func (stock) Options(field string) []endpoint.Option {
+	return []endpoint.Option{endpoint.Doc("stock." + field)}
+}
+
+func (*Prices) Options(field string) []endpoint.Option {
+	return []endpoint.Option{endpoint.Doc("prices." + field)}
+}
+
+// Two embedded structs that have Options leave the outer one without: the method is ambiguous.
+type (
+	shop struct {
+		stock
+		Prices
+		plain
+		Open addFunc
+	}
+	mall struct {
+		shop
+		Park addFunc
+	}
+	chain struct { // one promoted method is the outer struct's
+		stock
+		plain
+		Open addFunc
+	}
+	strict struct{ shop }
+)
+
+func (strict) Options(field string) []endpoint.Option {
+	return []endpoint.Option{endpoint.Doc("strict." + field)}
+}
+
+func TestOptionsOfEmbeddedStructs(t *testing.T) {
+	s := shop{stock{add}, Prices{add}, plain{add}, add}
+	docs := func(c endpoint.Servable) []string {
+		var docs []string
+		for _, e := range c.Endpoints() {
+			assert.NoError(t, e.Err())
+			docs = append(docs, e.Spec().Doc)
+		}
+		return docs
+	}
+	assert.Equal(t, docs(endpoint.Service(s)), []string{"stock.Count", "prices.Price", "", ""})
+	assert.Equal(t, docs(endpoint.Service(mall{s, add})), []string{"stock.Count", "prices.Price", "", "", ""})
+	assert.Equal(t, docs(endpoint.Service(chain{stock{add}, plain{add}, add})), []string{"stock.Count", "stock.Echo", "stock.Open"})
+	assert.Equal(t, docs(endpoint.Service(strict{s})), []string{"strict.Count", "strict.Price", "strict.Echo", "strict.Open"})
+	var specs []*endpoint.Spec
+	look := endpoint.With(func(next endpoint.Handler) endpoint.Handler {
+		return func(ctx context.Context, c *endpoint.Call) (any, error) {
+			specs = append(specs, c.Spec)
+			return next(ctx, c)
+		}
+	})
+	c := endpoint.Client[both](endpoint.NewMux(), "b", look)
+	_, _ = c.Get(t.Context(), request)
+	_, _ = c.Put(t.Context(), request)
+	assert.True(t, specs[0].Idempotent && !specs[1].Idempotent && specs[1].Timeout == time.Minute, "clients read them, too")
+}
+
+type (
+	getter struct{ Get addFunc }
+	putter struct{ Put addFunc }
+	both   struct {
+		getter
+		putter
+	}
+)
+
+func (getter) Options(string) []endpoint.Option { return []endpoint.Option{endpoint.Idempotent()} }
+func (putter) Options(string) []endpoint.Option {
+	return []endpoint.Option{endpoint.Timeout(time.Minute)}
+}
