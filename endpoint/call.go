@@ -101,7 +101,7 @@ func (c *Call) Encoded() (body []byte, mediaType string, err error) {
 		if r.msg != nil {
 			r.body, r.bodyType, r.buf, err = encode(r.codec, r.msg)
 			if err != nil {
-				r.bodyErr = encodeFault(InvalidArgument, err, fmt.Sprintf("the request %T can't be encoded", r.msg)).WithOutcome(NotSent)
+				r.bodyErr = encodeFault(InvalidArgument, err, "request", r.msg).WithOutcome(NotSent)
 			}
 		} else if r.codec != nil {
 			r.bodyType = r.codec.Name()
@@ -148,7 +148,7 @@ func (c *Call) DecodeItem(body []byte, mediaType string, set codec.Set) (any, er
 		}
 	}
 	if err := decode(with, mediaType, body, m); err != nil {
-		return nil, Internal.Wrap(err, fmt.Sprintf("the reply can't be decoded as %v", c.Spec.Response)).
+		return nil, Internal.Wrap(fmt.Errorf("the reply can't be decoded as %v: %w", c.Spec.Response, err), "").
 			WithReason(panicOr(err, ReasonDecode)).WithOutcome(Executed)
 	}
 	return m, nil
@@ -176,7 +176,7 @@ func (c *Call) encodeReply(reply any) error {
 	switch {
 	case err != nil:
 		c.reply, c.replyMsg = nil, nil
-		return encodeFault(Internal, fmt.Errorf("the reply %T can't be encoded: %w", reply, err), "").WithOutcome(Executed)
+		return encodeFault(Internal, err, "reply", reply).WithOutcome(Executed)
 	case c.maxReply > 0 && len(c.reply) > c.maxReply:
 		n := len(c.reply)
 		c.reply, c.replyMsg = nil, nil
@@ -219,9 +219,9 @@ func (c *Call) EncodeItem(m any) (body []byte, mediaType string, err error) {
 	case err == nil:
 		return body, mediaType, nil
 	case c.Side == ClientSide:
-		return nil, "", encodeFault(InvalidArgument, err, fmt.Sprintf("the item %T can't be encoded", m))
+		return nil, "", encodeFault(InvalidArgument, err, "item", m)
 	}
-	return nil, "", encodeFault(Internal, fmt.Errorf("the item %T can't be encoded: %w", m, err), "")
+	return nil, "", encodeFault(Internal, err, "item", m)
 }
 
 // SetCodecs gives a server's call the codecs that its request items may come in besides the codec of SetBody. It is for

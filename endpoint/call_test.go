@@ -158,7 +158,7 @@ func TestEncodeFailures(t *testing.T) {
 	assert.Equal(t, e.Message, "", "an encode failure crosses without text")
 	_, err = call(t, func(context.Context, *marshalError) (*addResponse, error) { return nil, nil }, &marshalError{})
 	e = asError(t, err, endpoint.InvalidArgument, endpoint.NotSent)
-	assert.Contains(t, e.Error(), "marshalError")
+	assert.Contains(t, e.Error(), "the request *endpoint_test.marshalError can't be encoded", "secret")
 }
 
 func TestDecodeFailureNamesTheField(t *testing.T) {

@@ -75,13 +75,14 @@ func panicOr(err error, reason string) string {
 	return reason
 }
 
-// encodeFault is the error of a message that can't be encoded; a panic is internal, whoever's.
-func encodeFault(code Code, err error, msg string) *Error {
+// encodeFault is the error of a message that can't be encoded; a panic is internal, whoever's. All it says is in the cause,
+// which stays on this side.
+func encodeFault(code Code, err error, what string, m any) *Error {
 	reason := panicOr(err, ReasonEncode)
 	if reason == ReasonPanic {
 		code = Internal
 	}
-	return code.Wrap(err, msg).WithReason(reason)
+	return code.Wrap(fmt.Errorf("the %s %T can't be encoded: %w", what, m, err), "").WithReason(reason)
 }
 
 // decodeFault is what a peer is told of a request that can't be decoded: the codec's words if they are meant for it.
