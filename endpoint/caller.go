@@ -125,7 +125,7 @@ func (k *caller) start(ctx context.Context, msg any, f *feed) (*Call, context.Co
 		return nil, nil, InvalidArgument.New("the context is nil").WithOutcome(NotSent)
 	case k.spec.Kind.StreamsIn() && f == nil:
 		return nil, nil, InvalidArgument.New("the input is a nil iterator").WithOutcome(NotSent)
-	case !k.spec.Kind.StreamsIn() && isNil(msg):
+	case !k.spec.Kind.StreamsIn() && noRequest(msg):
 		return nil, nil, InvalidArgument.Errorf("the request is a nil %v", k.spec.Request).WithOutcome(NotSent)
 	}
 	now := time.Now()

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"postbus.example/codec"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
@@ -69,4 +70,30 @@ func TestNilInput(t *testing.T) {
 	})(t.Context(), nil))
 	assert.Contains(t, asError(t, err, endpoint.InvalidArgument, endpoint.NotSent).Message, "nil iterator")
 	assert.Equal(t, len(sums), 0)
+}
+
+// A nil interface is no request, whatever its codec would make of it; nil slices and maps are values like others.
+func TestNilRequestsOfOtherTypes(t *testing.T) {
+	anything := serve(t, endpoint.New(func(_ context.Context, r any) (*addResponse, error) { return fixed, nil }))
+	dynamic := endpoint.Caller[any, *addResponse](anything, "svc.op")
+	_, err := dynamic(t.Context(), nil)
+	assert.Contains(t, asError(t, err, endpoint.InvalidArgument, endpoint.NotSent).Message, "nil interface {}")
+	for _, r := range []any{7, []int(nil), map[string]any(nil), struct{}{}} {
+		_, err := dynamic(t.Context(), r)
+		assert.NoError(t, err)
+	}
+	_, err = endpoint.Caller[[]int, *addResponse](anything, "svc.op")(t.Context(), nil)
+	assert.NoError(t, err)
+	_, err = endpoint.Caller[map[string]int, *addResponse](anything, "svc.op")(t.Context(), nil)
+	assert.NoError(t, err)
+
+	chat := endpoint.BidiStreamCaller[any, *addResponse](serve(t, endpoint.NewBidiStream(echo)), "svc.op")
+	_, err = collect(chat(t.Context(), func(yield func(any, error) bool) { _ = yield(request, nil) && yield(nil, nil) }))
+	assert.Contains(t, asError(t, err, endpoint.InvalidArgument, endpoint.MaybeExecuted).Message, "nil interface {}")
+
+	// A peer's null is a value of such a type, on both sides.
+	null := serve(t, endpoint.New(func(_ context.Context, r any) (any, error) { return r, nil }))
+	got, err := endpoint.Caller[*codec.Payload, any](null, "svc.op")(t.Context(), &codec.Payload{Data: []byte("null")})
+	assert.NoError(t, err)
+	assert.True(t, got == nil)
 }

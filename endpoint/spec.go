@@ -254,3 +254,13 @@ func isNil(m any) bool {
 	v := reflect.ValueOf(m)
 	return v.Kind() == reflect.Pointer && v.IsNil()
 }
+
+// noRequest reports whether a boxed request is nothing at all, or a nil interface. Slices and maps are values that may be
+// nil; so is what a peer's null becomes, which was sent on purpose.
+func noRequest(m any) bool {
+	if isNil(m) {
+		return true
+	}
+	v := reflect.ValueOf(m).Elem()
+	return v.Kind() == reflect.Interface && v.IsNil()
+}

@@ -153,7 +153,7 @@ func newFeed[Req any](k *caller, in iter.Seq2[Req, error]) *feed {
 	return &feed{items: make(chan fed), done: make(chan struct{}), run: func(f *feed) bool {
 		for v, err := range in {
 			m := box(v, k.spec.reqPtr)
-			if err == nil && isNil(m) {
+			if err == nil && noRequest(m) {
 				err = InvalidArgument.Errorf("the input yielded a nil %v", k.spec.Request)
 			}
 			if !f.put(m, err) || err != nil {
