@@ -18,7 +18,8 @@ type declaration struct {
 
 // Errors declares an error type of the operation: when a handler's error chain holds a T, the caller gets an [*Error] of
 // the code with T's text as the message, in which errors.As finds a T again. T travels as JSON in a detail of the given
-// name. Both sides declare it. By default errors of foreign types cross as unknown, without text.
+// name; one that JSON can't encode counts as not declared. Both sides declare it. By default errors of foreign types cross as
+// unknown, without text.
 func Errors[T error](name string, code Code) Option {
 	t := reflect.TypeFor[T]()
 	d := declaration{

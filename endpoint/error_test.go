@@ -270,3 +270,44 @@ func TestHostileDeclaredValue(t *testing.T) {
 	_, err := caller(m, endpoint.Errors[*panickyError]("p", endpoint.Aborted))(t.Context(), &addRequest{})
 	asError(t, err, endpoint.Aborted, endpoint.Executed)
 }
+
+type brokenError struct{ how string }
+
+func (*brokenError) Error() string { return "secret" }
+
+func (e *brokenError) MarshalJSON() ([]byte, error) {
+	switch e.how {
+	case "panic":
+		panic("secret")
+	case "no JSON":
+		return []byte("secret"), nil
+	default:
+		return nil, errors.New("secret")
+	}
+}
+
+// A declared error that can't be encoded crosses as one that is not declared, one that panics as internal.
+func TestDeclaredErrorThatCantBeEncoded(t *testing.T) {
+	opt := endpoint.Errors[*brokenError]("broken", endpoint.Aborted)
+	for how, want := range map[string]endpoint.Code{"error": endpoint.Unknown, "no JSON": endpoint.Unknown, "panic": endpoint.Internal} {
+		broken := &brokenError{how}
+		_, err := caller(serve(t, endpoint.New(failing(broken), opt)), opt)(t.Context(), request)
+		assert.Equal(t, asError(t, err, want, endpoint.Executed).Message, "", how)
+
+		_, err = collect(endpoint.ServerStreamCaller[*addRequest, *addResponse](serve(t, endpoint.NewServerStream(
+			func(context.Context, *addRequest) iter.Seq2[*addResponse, error] {
+				return func(yield func(*addResponse, error) bool) { yield(nil, broken) }
+			}, opt)), "svc.op", opt)(t.Context(), request))
+		assert.Equal(t, asError(t, err, want, endpoint.Executed).Message, "", how)
+
+		_, err = caller(serve(t, endpoint.New(func(context.Context, *addRequest) (*addResponse, error) {
+			return nil, endpoint.Aborted.New("mine").With(broken)
+		})))(t.Context(), request)
+		if how == "panic" {
+			asError(t, err, endpoint.Internal, endpoint.Executed)
+			continue
+		}
+		e := asError(t, err, endpoint.Aborted, endpoint.Executed)
+		assert.Equal(t, e.Details, []endpoint.Detail{{Type: "endpoint_test.brokenError"}}, how)
+	}
+}

@@ -171,7 +171,8 @@ func Concurrency(n int) Option {
 
 // Backlog bounds how many calls may wait at one instance when Concurrency calls run, and for how long; the rest is
 // refused at once as resource_exhausted. By default 4,096 and one second. A wait of 0 means the default; n of 0 means
-// that none may wait.
+// that none may wait. What waits is counted, not weighed: it takes up to n times the largest message that the transport
+// lets through, so where requests are large, n should be small.
 func Backlog(n int, wait time.Duration) Option {
 	return &option{name: "Backlog", side: ServerSide, set: func(s *settings) error {
 		if n < 0 || wait < 0 {
