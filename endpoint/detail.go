@@ -18,6 +18,10 @@ type Detail struct {
 	Value []byte
 }
 
+// MaxDetails is how many details of an error cross, the first ones; see [Crossing]. A form with more faults than that
+// should list them in one detail.
+const MaxDetails = 80
+
 // With returns a copy of e with more details. A Detail is taken as it is; any other Go value becomes JSON under its wire
 // name, which is its package and type name ("billing.Quota") or what its method DetailName() string returns.
 // A value that JSON can't encode becomes a detail of its name without a value.

@@ -236,8 +236,8 @@ func failure(c Code) Code {
 }
 
 // Crossing applies the rule of what may cross a wire. What a handler or middleware authored crosses with its message and
-// details; errors that came out of a caller, and errors of other types, cross as a code without text; context errors keep
-// their codes. The result has no cause. It is for transports; nil stays nil.
+// its first [MaxDetails] details; errors that came out of a caller, and errors of other types, cross as a code without
+// text; context errors keep their codes. The result has no cause. It is for transports; nil stays nil.
 func Crossing(err error) *Error {
 	if err == nil {
 		return nil
@@ -250,6 +250,8 @@ func Crossing(err error) *Error {
 	out.cause = nil
 	out.Code = failure(e.Code)
 	if !e.remote && !e.received {
+		n := min(len(e.Details), MaxDetails)
+		out.Details = e.Details[:n:n]
 		return &out
 	}
 	out = Error{Code: Internal, outcome: e.outcome}

@@ -160,6 +160,21 @@ func TestCrossing(t *testing.T) {
 	assert.Equal(t, len(endpoint.Crossing(peer).Details), 0)
 }
 
+// Details beyond what a reader takes are left out where it is known, not by the reader.
+func TestDetailsThatCross(t *testing.T) {
+	e := endpoint.InvalidArgument.New("a form full of faults")
+	for i := range endpoint.MaxDetails + 20 {
+		e = e.With(quota{Limit: i})
+	}
+	_, err := caller(serve(t, endpoint.New(failing(e))))(t.Context(), request)
+	got := asError(t, err, endpoint.InvalidArgument, endpoint.Executed)
+	assert.Equal(t, got.Message, e.Message)
+	assert.Equal(t, got.Details, e.Details[:endpoint.MaxDetails])
+	assert.Equal(t, len(e.Details), endpoint.MaxDetails+20)
+	_ = append(endpoint.Crossing(e).Details, endpoint.Detail{Type: "x"})
+	assert.Equal(t, e.Details[endpoint.MaxDetails].Type, "endpoint_test.quota")
+}
+
 // A client middleware can't launder a peer's error by wrapping it into one of its own.
 func TestMiddlewareErrorIsNotAuthored(t *testing.T) {
 	mine := errors.New("mine")

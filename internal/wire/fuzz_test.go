@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -235,6 +236,34 @@ func FuzzReadReply(f *testing.F) {
 		}
 		if strings.ContainsAny(r.Instance, ".*> \r\n") {
 			t.Fatalf("instance %q", r.Instance)
+		}
+	})
+}
+
+// FuzzWriteError holds that what crosses can be read, and that no detail costs the message.
+func FuzzWriteError(f *testing.F) {
+	f.Add("no such order", "acme.Order", []byte(`{"id":7}`), uint16(3))
+	f.Add("many", "t", []byte("1"), uint16(300))
+	f.Add("deep", "t", []byte(strings.Repeat("[", 300)+strings.Repeat("]", 300)), uint16(1))
+	f.Add("two\r\nlines \xff", "", []byte{0xff}, uint16(endpoint.MaxDetails))
+	f.Add("", "{[,", []byte(`[[[{},{}],"\",["]]]`), uint16(1))
+	f.Fuzz(func(t *testing.T, message, kind string, value []byte, n uint16) {
+		details := make([]any, n%512)
+		for i := range details {
+			details[i] = endpoint.Detail{Type: kind, Value: value}
+		}
+		h := wire.Headers{}
+		body, err := wire.WriteError(h, endpoint.Crossing(endpoint.NotFound.New(message).With(details...)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var app endpoint.Header
+		e := wire.ReadReply(h, body, &app).Err
+		if want := strings.ToValidUTF8(message, "\uFFFD"); e.Message != want {
+			t.Fatalf("the message became %q, want %q", e.Message, want)
+		}
+		if got := len(e.Details); got != min(len(details), endpoint.MaxDetails) && (got != 0 || bytes.Count(value, []byte("["))+bytes.Count(value, []byte("{")) < 100) {
+			t.Fatalf("%d of %d details", got, len(details))
 		}
 	})
 }

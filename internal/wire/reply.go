@@ -17,9 +17,14 @@ import (
 const MaxErrorLine = 512
 
 // WriteError adds the headers of an error reply to h and returns its body. The error must be fit to cross: see
-// endpoint.Crossing.
+// endpoint.Crossing. Details that no reader would take, with all the rest of the body, are left out.
 func WriteError(h Headers, e *endpoint.Error) (body []byte, err error) {
 	body, err = e.MarshalJSON()
+	if err == nil && !frugal(body) {
+		plain := *e
+		plain.Details = nil
+		body, err = plain.MarshalJSON()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -194,10 +199,10 @@ func readError(s *said, body []byte) *endpoint.Error {
 	return e.WithOutcome(outcome).AsRemote()
 }
 
-// What an error's JSON may have: members and elements outside of what is in its details, enough for some 80 details, and
-// levels.
+// What an error's JSON may have: members and elements outside of what is in its details, which have three members each,
+// and levels.
 const (
-	maxParts = 256
+	maxParts = 3*endpoint.MaxDetails + 16
 	maxDepth = 256
 )
 

@@ -122,6 +122,31 @@ func TestManyDetailsPass(t *testing.T) {
 	assert.Equal(t, r.Err.Details, e.Details)
 }
 
+// What a reader would leave out is not written: the message arrives whole, which the line in the headers can't promise.
+func TestTheMessageAlwaysPasses(t *testing.T) {
+	message := strings.Repeat("a\nlong one ", 1000)
+	many := make([]any, 300)
+	for i := range many {
+		many[i] = endpoint.Detail{Type: "t", Value: []byte("1")}
+	}
+	deep := endpoint.Detail{Type: "t", Value: []byte(strings.Repeat("[", 300) + strings.Repeat("]", 300))}
+	for name, c := range map[string]struct {
+		e    *endpoint.Error
+		want int // details
+	}{
+		"many that cross": {endpoint.Crossing(endpoint.Aborted.New(message).With(many...)), endpoint.MaxDetails},
+		"too many":        {endpoint.Aborted.New(message).With(many...), 0},
+		"deep":            {endpoint.Aborted.New(message).With(many[0], deep), 0},
+	} {
+		h := wire.Headers{}
+		body, err := wire.WriteError(h, c.e)
+		assert.NoError(t, err, name)
+		r, _ := readReply(h, string(body))
+		assert.Equal(t, r.Err.Message, message, name)
+		assert.Equal(t, len(r.Err.Details), c.want, name)
+	}
+}
+
 func TestErrorLine(t *testing.T) {
 	long := strings.Repeat("é", 300)
 	for message, want := range map[string]string{
