@@ -29,22 +29,18 @@ func RateLimit(l Limiter) endpoint.Middleware {
 	if absent(l) {
 		return broken("RateLimit", errors.New("the limiter is nil"))
 	}
-	refusal := endpoint.ResourceExhausted.New("the rate limit is reached")
-	server := refusal.WithReason(endpoint.ReasonRateLimited).WithOutcome(endpoint.NotExecuted)
-	client := refusal.WithReason(endpoint.ReasonLocalLimit).WithOutcome(endpoint.NotSent)
-	hint := retryAfter(l)
+	limited, hint := rateLimited(), retryAfter(l)
 	return func(next endpoint.Handler) endpoint.Handler {
 		return func(ctx context.Context, c *endpoint.Call) (any, error) {
 			if l.Allow() {
 				return next(ctx, c)
 			}
-			if c.Side == endpoint.ServerSide {
-				return nil, server.WithRetryAfter(hint())
-			}
-			return nil, client.WithRetryAfter(hint())
+			return nil, limited.after(c, hint())
 		}
 	}
 }
+
+func rateLimited() denial { return deny("the rate limit is reached", endpoint.ReasonRateLimited) }
 
 // leastWait is what a refusal says when the limiter has a token again by now.
 const leastWait = time.Millisecond
@@ -61,17 +57,24 @@ func retryAfter(l Limiter) func() time.Duration {
 		Burst() int
 	}:
 		return func() time.Duration {
-			limit := l.Limit()
-			if limit <= 0 || l.Burst() < 1 {
+			if l.Burst() < 1 {
 				return 0 // no token will ever come
 			}
-			wait := (1 - l.Tokens()) / float64(limit) * float64(time.Second)
-			if wait >= float64(rate.InfDuration) {
-				return 0
-			}
-			return max(time.Duration(wait), leastWait)
+			return untilToken(l.Tokens(), l.Limit())
 		}
 	default:
 		return func() time.Duration { return 0 }
 	}
+}
+
+// untilToken returns how long a bucket takes to have a whole token, 0 if it never will.
+func untilToken(tokens float64, limit rate.Limit) time.Duration {
+	if limit <= 0 {
+		return 0
+	}
+	wait := (1 - tokens) / float64(limit) * float64(time.Second)
+	if wait >= float64(rate.InfDuration) {
+		return 0
+	}
+	return max(time.Duration(wait), leastWait)
 }
