@@ -80,10 +80,10 @@ func (w *workshop) rush(t testing.TB, call endpoint.Unary[*addRequest, *addRespo
 // TestAdaptiveConcurrencyGoodput: at ten times its capacity a service goes on as at its best, and is as before when it is
 // over. Without the middleware it does next to nothing, because it serves those who have left.
 func TestAdaptiveConcurrencyGoodput(t *testing.T) {
-	const long = 10 * time.Second
-	for _, places := range []int{1, 4, 40} {
+	const long = 6 * time.Second
+	for _, places := range []int{1, 4, 20} {
 		t.Run(fmt.Sprint(places), func(t *testing.T) {
-			takes := time.Duration(places) * 5 * time.Millisecond // 200/s in any case
+			takes := time.Duration(places) * 10 * time.Millisecond // 100/s in any case
 			var peak float64
 			synctest.Test(t, func(t *testing.T) {
 				w := &workshop{places: places, takes: takes, patience: 500 * time.Millisecond}
