@@ -386,16 +386,16 @@ func TestAdaptiveConcurrencyParallel(t *testing.T) {
 func TestAllocsAdaptiveConcurrency(t *testing.T) {
 	mw := middleware.AdaptiveConcurrency(middleware.AdaptivePolicy{Max: 1})
 	assert.True(t, extra(t, wait, mw) <= 0, "callers")
-	c := newCall(endpoint.ServerSide)
+	c := supply(endpoint.ServerSide, 3000) // a call runs once
 	inner := instant
 	h := mw(func(ctx context.Context, c *endpoint.Call) (any, error) { return inner(ctx, c) })
-	assert.Equal(t, testing.AllocsPerRun(1000, func() { _, _ = h(t.Context(), c) }), 0, "a call that runs")
+	assert.Equal(t, testing.AllocsPerRun(1000, func() { _, _ = h(t.Context(), c()) }), 0, "a call that runs")
 	refused := -1.0
-	inner = func(ctx context.Context, c *endpoint.Call) (any, error) {
-		refused = testing.AllocsPerRun(1000, func() { _, _ = h(ctx, c) })
+	inner = func(ctx context.Context, _ *endpoint.Call) (any, error) {
+		refused = testing.AllocsPerRun(1000, func() { _, _ = h(ctx, c()) })
 		return reply, nil
 	}
-	_, err := h(t.Context(), c)
+	_, err := h(t.Context(), c())
 	assert.NoError(t, err)
 	assert.Equal(t, refused, 0, "one that is refused")
 }

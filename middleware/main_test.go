@@ -58,6 +58,19 @@ func newCall(side endpoint.Side, opts ...endpoint.Option) *endpoint.Call {
 	return c
 }
 
+// supply makes n calls in advance, for tests that count what else is allocated.
+func supply(side endpoint.Side, n int) func() *endpoint.Call {
+	calls := make([]*endpoint.Call, n)
+	for i := range calls {
+		calls[i] = newCall(side)
+	}
+	return func() *endpoint.Call {
+		c := calls[0]
+		calls = calls[1:]
+		return c
+	}
+}
+
 var errDraining = endpoint.Unavailable.New("shutting down").WithReason(endpoint.ReasonDraining).WithOutcome(endpoint.NotExecuted)
 
 var errNobody = endpoint.Unavailable.New("nobody").WithReason(endpoint.ReasonNoResponders).WithOutcome(endpoint.NotExecuted)
