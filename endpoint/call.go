@@ -48,7 +48,8 @@ type Call struct {
 
 	buf       *[]byte // pooled memory of body (client) or reply (server)
 	attempts  atomic.Int32
-	entered   atomic.Bool // of the root: the user's function was entered, in any attempt
+	entered   atomic.Bool          // of the root: the user's function was entered, in any attempt
+	follows   atomic.Pointer[Call] // of the root: see Follow
 	committed atomic.Bool
 	taken     atomic.Bool // see TakeRetries
 	ctx       callContext
@@ -123,8 +124,10 @@ func (c *Call) ReplyBody() []byte { return c.reply }
 // SetReply gives a client's call the reply as it arrived and returns it decoded. An empty media type means the request's.
 // Bytes or a type that can't be decoded are internal, Executed. The body must stay unchanged. It is for transports.
 func (c *Call) SetReply(body []byte, mediaType string, set codec.Set) (any, error) {
-	c.reply, c.replyType = body, c.replyMedia(mediaType)
-	return c.DecodeItem(body, mediaType, set)
+	c.reply, c.replyType, c.codecs = body, c.replyMedia(mediaType), set
+	m, err := c.DecodeItem(body, mediaType, set)
+	c.replyMsg = m
+	return m, err
 }
 
 func (c *Call) replyMedia(mediaType string) string {
@@ -180,11 +183,15 @@ func (c *Call) encodeReply(reply any) error {
 	case c.maxReply > 0 && len(c.reply) > c.maxReply:
 		n := len(c.reply)
 		c.reply, c.replyMsg = nil, nil
-		return ResourceExhausted.Errorf("the reply has %d bytes, at most %d can be sent", n, c.maxReply).
-			WithReason(ReasonReplyTooLarge).WithOutcome(Executed)
+		return replyTooLarge(n, c.maxReply)
 	}
 	c.replyMsg = reply
 	return nil
+}
+
+func replyTooLarge(n, most int) *Error {
+	return ResourceExhausted.Errorf("the reply has %d bytes, at most %d can be sent", n, most).
+		WithReason(ReasonReplyTooLarge).WithOutcome(Executed)
 }
 
 // EncodedReply returns what a server's chain returned as bytes and media type. It encodes again only if a middleware
@@ -258,8 +265,10 @@ func (c *Call) Verdict(err error) *Error {
 }
 
 func (c *Call) outcome() Outcome {
-	if c.root.entered.Load() {
-		return Executed
+	for r := c.root; r != nil; r = r.follows.Load() {
+		if r.entered.Load() {
+			return Executed
+		}
 	}
 	return NotExecuted
 }
@@ -338,13 +347,14 @@ func (c *Call) Retry() *Call {
 	}
 }
 
-// Adopt takes over the results of an attempt that won: its reply, metadata and instance.
+// Adopt takes over the results of an attempt that won, or of a detached call: its reply, metadata and instance. Only one
+// call may: the message is shared.
 func (c *Call) Adopt(attempt *Call) {
 	if attempt == c {
 		return
 	}
 	c.Reply, c.Trailer, c.instance = attempt.Reply, attempt.Trailer, attempt.instance
-	c.reply, c.replyType, c.replyMsg = attempt.reply, attempt.replyType, attempt.replyMsg
+	c.reply, c.replyType, c.replyMsg, c.codecs = attempt.reply, attempt.replyType, attempt.replyMsg, attempt.codecs
 	if c.fault == nil {
 		c.fault = attempt.fault
 	}

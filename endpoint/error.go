@@ -193,6 +193,7 @@ const (
 	ReasonTimeout          = "timeout"           // a total or attempt timeout passed
 	ReasonIdle             = "idle"              // a stream carried no item for too long
 	ReasonUnsupported      = "unsupported"       // this transport can't carry such calls
+	ReasonInjected         = "injected"          // a fault that was injected on purpose, for a test
 )
 
 // OutcomeOf returns the outcome of a call by its error: Executed for nil, MaybeExecuted for foreign errors.
