@@ -106,12 +106,16 @@ func (h *Header) Validate() error {
 	return errors.Join(errs...)
 }
 
-func (h *Header) oversize() error {
-	size := 0
+func (h *Header) size() int {
+	n := 0
 	for _, f := range h.fields {
-		size += len(f.name) + len(f.value) + 4
+		n += len(f.name) + len(f.value) + 4
 	}
-	switch {
+	return n
+}
+
+func (h *Header) oversize() error {
+	switch size := h.size(); {
 	case size > MaxHeaderBytes:
 		return fmt.Errorf("headers of %d bytes, at most %d are sent", size, MaxHeaderBytes)
 	case len(h.fields) > MaxHeaderLines:

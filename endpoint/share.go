@@ -82,7 +82,7 @@ func (c *Call) travelled(reply any) (body []byte, mediaType string, err error) {
 	}
 	body, mediaType, _, err = encode(c.root.codec, reply)
 	if err != nil {
-		return nil, "", encodeFault(Internal, err, "")
+		return nil, "", encodeFault(Internal, err, "reply", reply)
 	}
 	return body, mediaType, nil
 }

@@ -1,8 +1,6 @@
 package middleware
 
 import (
-	"fmt"
-	"math"
 	"time"
 
 	"postbus.example/endpoint"
@@ -34,29 +32,10 @@ func (d denial) after(c *endpoint.Call, wait time.Duration) *endpoint.Error {
 	return d.of(c).WithRetryAfter(wait)
 }
 
-// unmade is the outcome of a call that a middleware ends before it calls next.
-func unmade(c *endpoint.Call) endpoint.Outcome {
+// untouched is the outcome of a call that was refused before next: on this side of it nothing happened.
+func untouched(c *endpoint.Call) endpoint.Outcome {
 	if c.Side == endpoint.ServerSide {
 		return endpoint.NotExecuted
 	}
 	return endpoint.NotSent
-}
-
-// amount is a number of a policy, with its name.
-type amount struct {
-	name  string
-	value float64
-}
-
-// belowZero returns a fault for each amount that is negative or not a number, nil if all are well.
-func belowZero(amounts ...amount) (faults []error) {
-	for _, a := range amounts {
-		switch {
-		case a.value < 0:
-			faults = append(faults, fmt.Errorf("%s is negative", a.name))
-		case math.IsNaN(a.value):
-			faults = append(faults, fmt.Errorf("%s is not a number", a.name))
-		}
-	}
-	return faults
 }

@@ -109,7 +109,7 @@ func RateLimitBy(key func(context.Context, *endpoint.Call) string, p RatePolicy)
 func keyOf(ctx context.Context, c *endpoint.Call, key func(context.Context, *endpoint.Call) string) (k string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = endpoint.Recovered(p).WithOutcome(unmade(c))
+			err = endpoint.Recovered(p).WithOutcome(untouched(c))
 		}
 	}()
 	return key(ctx, c), nil

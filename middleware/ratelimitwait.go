@@ -128,7 +128,7 @@ func linger(ctx context.Context, c *endpoint.Call, d time.Duration) error {
 		}
 	case <-done:
 	}
-	e := endpoint.ContextError(ctx).WithOutcome(unmade(c))
+	e := endpoint.ContextError(ctx).WithOutcome(untouched(c))
 	if e.Code == endpoint.DeadlineExceeded {
 		e = e.WithReason(endpoint.ReasonExpired)
 	}

@@ -49,20 +49,10 @@ const (
 )
 
 func (p *RetryPolicy) complete() []error {
-	var faults []error
-	for _, f := range []struct {
-		name  string
-		value int64
-	}{
-		{"Attempts", int64(p.Attempts)},
-		{"AttemptTimeout", int64(p.AttemptTimeout)},
-		{"Backoff", int64(p.Backoff)},
-		{"MaxBackoff", int64(p.MaxBackoff)},
-	} {
-		if f.value < 0 {
-			faults = append(faults, fmt.Errorf("%s is negative", f.name))
-		}
-	}
+	faults := belowZero(
+		amount{"Attempts", float64(p.Attempts)}, amount{"AttemptTimeout", float64(p.AttemptTimeout)},
+		amount{"Backoff", float64(p.Backoff)}, amount{"MaxBackoff", float64(p.MaxBackoff)},
+	)
 	if p.Attempts == 0 {
 		p.Attempts = defaultAttempts
 	}
