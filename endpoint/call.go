@@ -17,6 +17,7 @@ type Call struct {
 	Spec    *Spec
 	Subject string
 	Side    Side
+	place   place  // in the chain, see guard
 	Attempt int    // 0 for the first
 	Header  Header // request metadata: read by servers, written by clients
 	Reply   Header // reply metadata: the other way round (for streams: sent with the open)
@@ -35,7 +36,6 @@ type Call struct {
 	mu       sync.Mutex
 	msg      any
 	encoded  bool
-	place    place // of this attempt in the chain, see guard
 	body     []byte
 	bodyType string
 	bodyErr  error
@@ -337,15 +337,9 @@ func (c *Call) Recv() (any, error) {
 func (c *Call) Committed() bool { return c.root.committed.Load() }
 
 // Retry returns a fresh attempt of the same call: its own copy of Header, empty Reply and Trailer, the next Attempt
-// number; the message, its encoding and the commitment are shared. Attempts may run at once.
-func (c *Call) Retry() *Call {
-	r := c.root
-	return &Call{
-		Spec: c.Spec, Subject: c.Subject, Side: c.Side, Attempt: int(r.attempts.Add(1)), Header: c.Header.Clone(),
-		root: r, trace: c.trace, received: time.Now(), codec: c.codec, codecs: c.codecs,
-		recv: r.recv, send: r.send, maxReply: c.maxReply, place: place{at: c.place.at, deepest: c.place.at},
-	}
-}
+// number; the message, its encoding and the commitment are shared. Attempts may run at once; to make one while c runs,
+// see Beside.
+func (c *Call) Retry() *Call { return c.Beside(c.Header.Clone(), c.trace) }
 
 // Adopt takes over the results of an attempt that won, or of a detached call: its reply, metadata and instance. Only one
 // call may: the message is shared.

@@ -516,3 +516,27 @@ func TestBodyOutlivesTheCallOfALoser(t *testing.T) {
 	assert.Equal(t, string(<-loser), `{"A":1,"B":2}`)
 	close(over)
 }
+
+// TestBeside: an attempt beside a running one shares what attempts share, and nothing that the running one may write.
+func TestBeside(t *testing.T) {
+	s := endpoint.New(func(context.Context, *addRequest) (*addResponse, error) { return nil, nil }).Spec()
+	c := endpoint.NewCall(s, "svc.x", endpoint.ClientSide)
+	c.SetBody([]byte(`{}`), "application/json", codec.JSON)
+	c.Header.Set("a", "before")
+	header, trace := c.Header.Clone(), "trace"
+	done := make(chan struct{})
+	go func() { // the running attempt
+		defer close(done)
+		c.Header.Set("a", "after")
+		c.SetTrace("span")
+		c.SetInstance("i-1")
+	}()
+	second := c.Beside(header, trace)
+	assert.Equal(t, second.Attempt, 1)
+	assert.Equal(t, second.Header.Get("a"), "before")
+	assert.Equal(t, second.Trace(), "trace")
+	assert.Equal(t, second.Instance(), "")
+	assert.True(t, &second.Body()[0] == &c.Body()[0], "one encoding")
+	<-done
+	assert.Equal(t, c.Retry().Attempt, 2)
+}

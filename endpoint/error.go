@@ -194,6 +194,7 @@ const (
 	ReasonIdle             = "idle"              // a stream carried no item for too long
 	ReasonUnsupported      = "unsupported"       // this transport can't carry such calls
 	ReasonInjected         = "injected"          // a fault that was injected on purpose, for a test
+	ReasonHedgeLost        = "hedge_lost"        // another attempt of a hedged call won; the cause of the loser's context
 )
 
 // OutcomeOf returns the outcome of a call by its error: Executed for nil, MaybeExecuted for foreign errors.
