@@ -101,13 +101,15 @@ func AdaptiveConcurrency(p AdaptivePolicy) endpoint.Middleware {
 		a := &adaptive{policy: &p, full: full, stale: stale, limit: float64(p.Initial)}
 		return func(ctx context.Context, c *endpoint.Call) (any, error) {
 			refusal, changed := a.enter(c.Received())
+			if refusal == nil {
+				defer a.leave() // also when Report panics
+			}
 			if changed > 0 && p.Report != nil {
 				p.Report("adaptive_limit", c.Subject, float64(changed))
 			}
 			if refusal != nil {
 				return nil, refusal
 			}
-			defer a.leave()
 			return next(ctx, c)
 		}
 	})

@@ -317,6 +317,16 @@ func TestAdaptiveConcurrencyGivesBack(t *testing.T) {
 		_, err := call(t.Context(), &addRequest{})
 		assert.ErrorIs(t, err, endpoint.Internal, "never at its limit")
 	}
+	reported := false
+	h := endpoint.Chain(middleware.Recover(), middleware.AdaptiveConcurrency(middleware.AdaptivePolicy{Max: 1, Report: func(string, string, float64) {
+		reported = true
+		panic("report")
+	}}))(instant)
+	_, err := h(t.Context(), newCall(endpoint.ServerSide))
+	assert.ErrorIs(t, err, endpoint.Internal)
+	assert.True(t, reported, "it was Report that panicked")
+	_, err = h(t.Context(), newCall(endpoint.ServerSide))
+	assert.NoError(t, err, "its place is free")
 }
 
 // TestAdaptiveConcurrencySides: callers pass through, and a call of a transport that does not tell when it came waited for
