@@ -22,13 +22,13 @@ type breakerModel struct {
 	state   middleware.BreakerState
 	since   time.Time // of the state
 	changes int
-	counted []counted // in the closed state
-	good    int       // of the half-open state
-	trials  []*pass   // out, in order
+	event   []event // in the closed state
+	good    int     // of the half-open state
+	trials  []*pass // out, in order
 	told    []middleware.BreakerState
 }
 
-type counted struct {
+type event struct {
 	at     time.Time
 	failed bool
 }
@@ -44,7 +44,7 @@ type pass struct {
 
 func (m *breakerModel) become(s middleware.BreakerState, now time.Time) {
 	m.state, m.since, m.changes = s, now, m.changes+1
-	m.counted, m.good, m.trials = nil, 0, nil
+	m.event, m.good, m.trials = nil, 0, nil
 	m.told = append(m.told, s)
 }
 
@@ -97,7 +97,7 @@ func (m *breakerModel) leave(p *pass, verdict int, now time.Time) {
 	if verdict == 0 {
 		return
 	}
-	m.counted = append(m.counted, counted{now, verdict < 0})
+	m.event = append(m.event, event{now, verdict < 0})
 	if verdict < 0 && m.trips(now) {
 		m.become(middleware.BreakerOpen, now)
 	}
@@ -107,7 +107,7 @@ func (m *breakerModel) leave(p *pass, verdict int, now time.Time) {
 func (m *breakerModel) trips(now time.Time) bool {
 	bucket := func(t time.Time) int64 { return int64(t.Sub(m.since) / (m.policy.Window / 10)) }
 	calls, failed, row := 0, 0, 0
-	for _, c := range m.counted {
+	for _, c := range m.event {
 		if bucket(now)-bucket(c.at) >= 10 {
 			continue
 		}

@@ -21,13 +21,13 @@ import (
 
 var errFull = endpoint.ResourceExhausted.New("full").WithReason(endpoint.ReasonBacklogFull).WithOutcome(endpoint.NotExecuted).AsRemote()
 
-// counted is a handler that counts its calls and answers as it is told.
-type counted struct {
+// refuser is a handler that counts its calls and answers as it is told.
+type refuser struct {
 	calls atomic.Int64
 	err   error
 }
 
-func (h *counted) handle(context.Context, *endpoint.Call) (any, error) {
+func (h *refuser) handle(context.Context, *endpoint.Call) (any, error) {
 	h.calls.Add(1)
 	return reply, h.err
 }
@@ -77,7 +77,7 @@ func TestThrottleLaw(t *testing.T) {
 		// Half of the other calls are refused: that is well with those that are accepted, and not with those that don't count.
 		for _, mixed := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				h := &counted{}
+				h := &refuser{}
 				call := caller(h.handle, middleware.Throttle(middleware.ThrottlePolicy{}))
 				const calls = 2000
 				held := 0
@@ -169,7 +169,7 @@ func TestThrottle(t *testing.T) {
 // TestThrottleAfterAnOutage: however long nothing was taken, and however many wanted, it is soon over.
 func TestThrottleAfterAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &counted{err: errFull}
+		h := &refuser{err: errFull}
 		call := caller(h.handle, middleware.Throttle(middleware.ThrottlePolicy{}))
 		for range 60_000 {
 			_, _ = call(t.Context(), &addRequest{})
@@ -192,7 +192,7 @@ func TestThrottleAfterAnOutage(t *testing.T) {
 // TestThrottleRareCalls: who calls once a second is never held back.
 func TestThrottleRareCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &counted{err: errFull}
+		h := &refuser{err: errFull}
 		call := caller(h.handle, middleware.Throttle(middleware.ThrottlePolicy{}))
 		for range 300 {
 			_, err := call(t.Context(), &addRequest{})
@@ -229,9 +229,9 @@ func TestThrottleSlowCalls(t *testing.T) {
 // TestThrottleServices: one value, a count for each service, whoever calls it.
 func TestThrottleServices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		full, well := &counted{err: errFull}, &counted{}
+		full, well := &refuser{err: errFull}, &refuser{}
 		mw := middleware.Throttle(middleware.ThrottlePolicy{})
-		of := func(h *counted, subject string) endpoint.Unary[*addRequest, *addResponse] {
+		of := func(h *refuser, subject string) endpoint.Unary[*addRequest, *addResponse] {
 			return endpoint.Caller[*addRequest, *addResponse](transport(h.handle), subject, mw)
 		}
 		first, second, other := of(full, "math.add"), of(full, "math.sub"), of(well, "text.add")
@@ -414,8 +414,8 @@ func TestAllocsThrottle(t *testing.T) {
 	mw := middleware.Throttle(middleware.ThrottlePolicy{})
 	assert.True(t, extra(t, wait, mw) <= 0, "a call that goes out")
 	h := middleware.Throttle(middleware.ThrottlePolicy{})(fail(errFull))
-	c := newCall(endpoint.ClientSide)
-	assert.Equal(t, testing.AllocsPerRun(1000, func() { _, _ = h(t.Context(), c) }), 0, "one that is held back")
+	c := supply(endpoint.ClientSide, 2000)
+	assert.Equal(t, testing.AllocsPerRun(1000, func() { _, _ = h(t.Context(), c()) }), 0, "one that is held back")
 }
 
 func BenchmarkThrottle(b *testing.B) {

@@ -1,0 +1,117 @@
+package middleware
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"postbus.example/endpoint"
+)
+
+// Defaults says what the stacks of [Server] and [Client] are made of. What is nil or zero is absent: the zero value is a
+// server that survives panics and validates what can validate itself, and a client as it is.
+//
+// One value may serve both stacks: each field belongs to one side, but for Log, Metrics, Tracing and Timeout, which are
+// meant for both.
+type Defaults struct {
+	// Log gets one line for each call, see [Log]; LogOptions go with it.
+	Log        *slog.Logger
+	LogOptions []LogOption
+
+	// Metrics is metrics.New, Tracing is tracing.New: packages of their own, since they bring their libraries along. On the
+	// client's side Tracing stands in two places: around the call, and around each attempt.
+	Metrics, Tracing endpoint.Middleware
+
+	// Timeout bounds a handler, and a call with all of its attempts, see [Timeout].
+	Timeout time.Duration
+
+	// Authenticate lets handlers know who calls, see [Authenticate].
+	Authenticate func(context.Context, *endpoint.Call) (context.Context, error)
+
+	// Concurrency bounds the handlers that run at once, see [Concurrency]; Adaptive finds the bound itself, see
+	// [AdaptiveConcurrency]; Limiter bounds how many start, see [RateLimit].
+	Concurrency int
+	Adaptive    *AdaptivePolicy
+	Limiter     Limiter
+
+	// Throttle keeps calls back while the peer refuses, see [Throttle].
+	Throttle *ThrottlePolicy
+
+	// Retry tries again, see [Retry]; Hedge is quicker where a call is slow, see [Hedge]. With both, each attempt of Retry
+	// may be hedged; they share Retry's budget unless Hedge names one.
+	Retry *RetryPolicy
+	Hedge *HedgePolicy
+
+	// CallLimiter bounds how many attempts this client makes, see [RateLimit]; Breaker stops them where they are in vain,
+	// see [Breaker].
+	CallLimiter Limiter
+	Breaker     *BreakerPolicy
+}
+
+// Server is the recommended stack for handlers, outermost first:
+//
+//	Recover → Metrics → Tracing → Log → Timeout → Authenticate → Concurrency, AdaptiveConcurrency → RateLimit → Validate
+//
+// It acts on the server's side only, so that bus.Use(Server(d), Client(d)) is right. What refuses stands before what
+// decodes, so a refusal is cheap; what measures stands around what refuses, so that it is seen. docs/middleware.md has the
+// reasons of the order.
+func Server(d Defaults) endpoint.Middleware {
+	mws := []endpoint.Middleware{Recover(), d.Metrics, d.Tracing, d.log()}
+	if d.Timeout != 0 {
+		mws = append(mws, Timeout(d.Timeout))
+	}
+	if d.Authenticate != nil {
+		mws = append(mws, Authenticate(d.Authenticate))
+	}
+	if d.Concurrency != 0 {
+		mws = append(mws, Concurrency(d.Concurrency))
+	}
+	if d.Adaptive != nil {
+		mws = append(mws, AdaptiveConcurrency(*d.Adaptive))
+	}
+	if d.Limiter != nil {
+		mws = append(mws, RateLimit(d.Limiter))
+	}
+	return endpoint.OnServer(append(mws, Validate())...)
+}
+
+// Client is the recommended stack for callers, outermost first:
+//
+//	Metrics → Tracing → Log → Timeout → Throttle → Retry, Hedge → RateLimit → Breaker → Tracing of the attempt
+//
+// It acts on the client's side only. The bound of an attempt is Retry's. The rate limit stands outside of the breaker, so
+// that its verdicts never open it; both stand inside of Retry, so that they see what is really sent.
+func Client(d Defaults) endpoint.Middleware {
+	mws := []endpoint.Middleware{d.Metrics, d.Tracing, d.log()}
+	if d.Timeout != 0 {
+		mws = append(mws, Timeout(d.Timeout))
+	}
+	if d.Throttle != nil {
+		mws = append(mws, Throttle(*d.Throttle))
+	}
+	switch {
+	case d.Retry != nil && d.Hedge != nil:
+		mws = append(mws, retryHedge(*d.Retry, *d.Hedge))
+	case d.Retry != nil:
+		mws = append(mws, Retry(*d.Retry))
+	case d.Hedge != nil:
+		mws = append(mws, Hedge(*d.Hedge))
+	}
+	if d.CallLimiter != nil {
+		mws = append(mws, RateLimit(d.CallLimiter))
+	}
+	if d.Breaker != nil {
+		mws = append(mws, Breaker(*d.Breaker))
+	}
+	if d.Retry != nil || d.Hedge != nil { // without either there is one attempt, which is the call
+		mws = append(mws, d.Tracing)
+	}
+	return endpoint.OnClient(mws...)
+}
+
+func (d *Defaults) log() endpoint.Middleware {
+	if d.Log == nil {
+		return nil
+	}
+	return Log(d.Log, d.LogOptions...)
+}
