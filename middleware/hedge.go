@@ -53,18 +53,19 @@ func (p *HedgePolicy) complete() []error {
 }
 
 // Hedge sends a second attempt of a call that takes longer than nearly all calls do, and takes what comes first: the
-// few calls that met a slow instance, a pause or a lost message end as others do. It acts on the client's
-// side, on idempotent unary calls: those whose caller declared endpoint.Idempotent() or ReadOnly(). All others,
-// streams among them, and calls directed to one instance pass through.
+// few calls that met a slow instance, a pause or a lost message end as others do. It acts on the client's side, on
+// idempotent unary calls: those whose caller declared endpoint.Idempotent() or ReadOnly(). All others, streams among
+// them, and calls directed to one instance pass through.
 //
 // When the second attempt goes out follows from ExtraLoad, and from the latencies of the first attempts of all calls
 // of the subject behind one Hedge value; there is none before some hundred calls (2/ExtraLoad), none when the budget is
-// used up, and none that the call's deadline would cut off at once.
+// used up, and none that the call's deadline would cut off at once. That a service has become slower it believes at
+// once, that it has become quicker after half a minute.
 //
-// What comes first is the first reply, or the first failure that is an answer: outcome Executed, with a code
-// that is not worth another attempt, such as not_found. Any other failure waits for the other attempt. When both have failed, the error is
-// that of the attempt that came further (see [endpoint.Outcome]), of two that came equally far that of the second, with
-// a [*RetryError] that lists both as its cause; so its outcome is that of the whole call. A first attempt
+// What comes first is the first reply, or the first failure that is an answer: outcome Executed, with a code that is
+// not worth another attempt, such as not_found. Any other failure waits for the other attempt. When both have failed,
+// the error is that of the attempt that came further (see [endpoint.Outcome]), of two that came equally far that of the
+// second, with a [*RetryError] that lists both as its cause; so its outcome is that of the whole call. A first attempt
 // that fails before there is a second one is the business of [Retry].
 //
 // The loser's context is canceled, with a cause of code canceled and reason hedge_lost, so that its service can stop
@@ -74,8 +75,8 @@ func (p *HedgePolicy) complete() []error {
 // The outermost of Retry and Hedge takes charge of a call, the others pass through: by hand, use one of them. The stack
 // that Client makes of both hedges each attempt of its Retry, and both draw on one budget.
 //
-// A call that can't be hedged costs nothing, or, where only the budget is used up, two readings of the clock. One that can
-// costs some 20 small allocations and 2 µs, for its timer and a context that can be canceled.
+// A call that can't be hedged costs nothing, or, where only the budget is used up, two readings of the clock. One that
+// can costs some 20 small allocations and 2 µs, for its timer and a context that can be canceled.
 func Hedge(p HedgePolicy) endpoint.Middleware {
 	if faults := p.complete(); faults != nil {
 		return broken("Hedge", faults...)
