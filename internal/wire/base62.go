@@ -1,5 +1,11 @@
 package wire
 
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+)
+
 // digits is the alphabet of tokens: the characters that are safe everywhere in a subject.
 const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -43,37 +49,58 @@ func parseBase62(s string) (v uint64, ok bool) {
 // traceDigits is how many digits 25 bytes take.
 const traceDigits = 34
 
+// traceChunk is how many of them are read or written at once, and traceBase the base of numbers that have so many digits.
+const (
+	traceChunk = 10
+	traceBase  = 62 * 62 * 62 * 62 * 62 * 62 * 62 * 62 * 62 * 62 // fits 60 bits
+)
+
 // appendTrace writes 25 bytes as one base62 number.
 func appendTrace(dst []byte, b [25]byte) []byte {
+	n := traceWords(&b)
 	var out [traceDigits]byte
-	for i := range out {
-		rem := 0
-		for j := range b {
-			cur := rem<<8 | int(b[j])
-			b[j], rem = byte(cur/62), cur%62
+	for end := traceDigits; end > 0; end -= traceChunk {
+		var rest uint64
+		for i := range n {
+			n[i], rest = bits.Div64(rest, n[i], traceBase)
 		}
-		out[traceDigits-1-i] = digits[rem]
+		for i := end - 1; i >= max(end-traceChunk, 0); i-- {
+			out[i] = digits[rest%62]
+			rest /= 62
+		}
 	}
 	return append(dst, out[:]...)
+}
+
+// traceWords splits 25 bytes into one and three words of eight, the most significant first.
+func traceWords(b *[25]byte) [4]uint64 {
+	return [4]uint64{uint64(b[0]), binary.BigEndian.Uint64(b[1:]), binary.BigEndian.Uint64(b[9:]), binary.BigEndian.Uint64(b[17:])}
 }
 
 func parseTrace(s string) (b [25]byte, ok bool) {
 	if len(s) != traceDigits {
 		return b, false
 	}
-	for i := range len(s) {
-		d, ok := digit(s[i])
+	var n [4]uint64
+	for s != "" {
+		digits := (len(s)-1)%traceChunk + 1 // the first chunk is the short one
+		carry, ok := parseBase62(s[:digits])
 		if !ok {
 			return b, false
 		}
-		carry := int(d)
-		for j := len(b) - 1; j >= 0; j-- {
-			cur := int(b[j])*62 + carry
-			b[j], carry = byte(cur), cur>>8
+		s = s[digits:]
+		for i := len(n) - 1; i >= 0; i-- { // n = n * base + chunk; the base of the first does not matter, since n is 0
+			high, low := bits.Mul64(n[i], traceBase)
+			sum, over := bits.Add64(low, carry, 0)
+			n[i], carry = sum, high+over
 		}
-		if carry != 0 {
+		if carry != 0 || n[0] > math.MaxUint8 {
 			return b, false
 		}
+	}
+	b[0] = byte(n[0])
+	for i, word := range n[1:] {
+		binary.BigEndian.PutUint64(b[1+8*i:], word)
 	}
 	return b, true
 }

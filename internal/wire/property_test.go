@@ -2,7 +2,9 @@ package wire_test
 
 import (
 	"math"
+	"math/big"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,6 +110,23 @@ func TestErrorRoundTrip(t *testing.T) {
 		}
 		if want = want.AsRemote(); !reflect.DeepEqual(got, want) || app.Len() != 0 {
 			t.Fatalf("got  %#v\nwant %#v", got, want)
+		}
+	})
+}
+
+// The trace of a token is one number of base 62, whatever the way it is worked out.
+func TestTraceIsOneNumber(t *testing.T) {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	rapid.Check(t, func(t *rapid.T) {
+		r := wire.Request{Trace: rapid.StringMatching(`00-[0-9a-f]{31}[1-9a-f]-[1-9a-f][0-9a-f]{15}-[0-9a-f]{2}`).Draw(t, "trace")}
+		token := string(wire.AppendToken(nil, &r))
+		got := new(big.Int)
+		for _, d := range token[len("~t"):] {
+			got.Add(got.Mul(got, big.NewInt(62)), big.NewInt(int64(strings.IndexRune(digits, d))))
+		}
+		want, _ := new(big.Int).SetString(strings.ReplaceAll(r.Trace[len("00-"):], "-", ""), 16)
+		if got.Cmp(want) != 0 {
+			t.Fatalf("%s is %x, want %x", token, got, want)
 		}
 	})
 }
