@@ -170,6 +170,10 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, s *slot, deadline ti
 			if msg == nil {
 				return nil, p.bus.sendError(nats.ErrConnectionClosed, 0).WithOutcome(endpoint.MaybeExecuted)
 			}
+			if garbled(msg) {
+				p.bus.malformed.Add(1)
+				return nil, errGarbled
+			}
 			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
 				if ack == nil {
 					s.timer.Reset(min(overlapGrace, time.Until(deadline)))

@@ -95,10 +95,14 @@ func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool
 			if m == nil {
 				return b.sendError(nats.ErrConnectionClosed, 0)
 			}
+			if garbled(m) { // one peer's trouble is not everybody's
+				b.malformed.Add(1)
+				continue
+			}
 			var app endpoint.Header
 			if r := wire.ReadReply(wire.Headers(m.Header), m.Data, &app); noResponders(r.Err) {
 				return r.Err
-			} else if r.Err != nil { // one peer's trouble is not everybody's
+			} else if r.Err != nil {
 				b.malformed.Add(1)
 				continue
 			}

@@ -15,6 +15,9 @@ const (
 	reasonDraining    = endpoint.ReasonDraining
 )
 
+// errGarbled is a reply that says something, and nobody knows what.
+var errGarbled = endpoint.Internal.New("the headers of the reply can't be read").WithReason(endpoint.ReasonProtocol)
+
 // sendError turns the failure of a publish into an error of the call: nothing was sent.
 func (b *Bus) sendError(err error, size int) *endpoint.Error {
 	e := func(code endpoint.Code, reason, format string, a ...any) *endpoint.Error {

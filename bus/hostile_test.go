@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,18 +30,29 @@ func TestHostileReplySubjectsAreDropped(t *testing.T) {
 	nc := foreign(t, s)
 	var heard atomic.Int32
 	respond(t, nc, "$JS.>", func(*nats.Msg) { heard.Add(1) })
-	hostile := []string{"$JS.API.STREAM.DELETE.ORDERS", "$SRV.PING", "$SYS.REQ.SERVER.PING", "svc.add", "_own.add"}
+	hostile := []string{
+		"$JS.API.STREAM.DELETE.ORDERS", "$SRV.PING", "$SYS.REQ.SERVER.PING", "svc.add", "_own.add", "svc.add.~f", "svc.add.x.y",
+		strings.Repeat("r", 1025), "_INBOX." + strings.Repeat("r", 4070), // of the longest, a reply's line would be over 4 KiB
+	}
 	for _, reply := range hostile {
-		assert.NoError(t, nc.PublishRequest("svc.add", reply, []byte(`{"A":1,"B":2}`)))
+		assert.NoError(t, nc.PublishRequest("svc.add", reply, []byte(`{"A":1,"B":13}`)))
 		assert.NoError(t, nc.PublishRequest("$SRV.PING", reply, nil))
 	}
-	assert.Eventually(t, func() bool { return own(service).Malformed == uint64(len(hostile)) }, "dropped and counted")
+	// Each request once, each ping by both services.
+	assert.Eventually(t, func() bool { return own(service).Malformed == uint64(3*len(hostile)) }, "dropped and counted")
 	assert.NoError(t, service.Conn().Flush())
 	assert.NoError(t, nc.Flush())
 	assert.Equal(t, ran.Load(), int32(0))
 	assert.Equal(t, heard.Load(), int32(0))
 	_, err := adder(service, "svc.add")(t.Context(), &AddRequest{1, 2})
 	assert.NoError(t, err, "the next one is served")
+	for _, reply := range []string{"svc.address", "svc", "svc.ad.d", strings.Repeat("r", 1024)} { // near, and nobody's
+		sub, err := nc.SubscribeSync(reply)
+		assert.NoError(t, err)
+		assert.NoError(t, nc.PublishRequest("svc.add", reply, []byte(`{"A":1,"B":2}`)))
+		_, err = sub.NextMsg(10 * time.Second)
+		assert.NoError(t, err, reply)
+	}
 	// What is not served any more is nobody's endpoint.
 	assert.NoError(t, service.Stop(t.Context(), "_own.add"))
 	got := make(chan *nats.Msg, 1)
@@ -52,6 +64,15 @@ func TestHostileReplySubjectsAreDropped(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("no reply")
 	}
+}
+
+// An endpoint above the bus's own inbox does not cut the bus off from itself.
+func TestOwnInboxBelowAnEndpoint(t *testing.T) {
+	b := bustest.New(t, quiet(), bus.WithInboxPrefix("own"))
+	serve(t, b, "own", endpoint.New(add))
+	_, err := adder(b, "own")(t.Context(), &AddRequest{1, 2})
+	assert.NoError(t, err)
+	assert.NoError(t, b.Ready(t.Context()))
 }
 
 // What a responder puts into the Reply field of its answer is not published to.

@@ -89,19 +89,33 @@ func (op *operation) receive(msg *nats.Msg) {
 	op.jobs.push(job{msg: msg, received: time.Now()})
 }
 
+// maxReplyTo is the longest reply subject that is answered. A bus's own have some 700 bytes at most; the broker closes a
+// connection for good that sends it a line over 4 KiB.
+const maxReplyTo = 1024
+
 // hostileReply tells a request that would make us publish where no caller listens: to the broker's own subjects, or to one
-// of our endpoints.
+// of our endpoints and below; or that would cost us the connection.
 func (b *Bus) hostileReply(reply string) bool {
-	if reply == "" {
+	switch {
+	case reply == "":
 		return false
-	}
-	if reply[0] == '$' {
+	case reply[0] == '$' || len(reply) > maxReplyTo:
 		return true
-	}
-	if strings.HasPrefix(reply, "_INBOX.") { // no endpoint lies there
+	case strings.HasPrefix(reply, "_INBOX."), strings.HasPrefix(reply, b.mux.prefix): // no endpoint lies there
 		return false
 	}
-	return (*b.taken.Load())[reply] != nil
+	taken := *b.taken.Load()
+	for end := len(reply); end > 0; end = strings.LastIndexByte(reply[:end], '.') {
+		if taken[reply[:end]] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// garbled tells a message whose header block the client library could not read: it hands such a one over as if it had none.
+func garbled(m *nats.Msg) bool {
+	return m.Header == nil && m.Size() > len(m.Subject)+len(m.Reply)+len(m.Data)
 }
 
 // refuse answers a request that found no room.
@@ -152,6 +166,10 @@ var errGoexit = errors.New("the handler ended its goroutine")
 func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (context.Context, error) {
 	if i := strings.LastIndexByte(j.msg.Reply, '.'); i >= 0 {
 		wire.ParseToken(j.msg.Reply[i+1:], meta)
+	}
+	if garbled(j.msg) {
+		op.bus.malformed.Add(1)
+		return nil, endpoint.InvalidArgument.New("the headers can't be read").WithReason(endpoint.ReasonMalformedHeader)
 	}
 	if err := wire.ReadRequest(wire.Headers(j.msg.Header), meta, &c.Header); err != nil {
 		op.bus.malformed.Add(1)

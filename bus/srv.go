@@ -143,7 +143,11 @@ func (b *Bus) announce(s *service) error {
 
 // answer is the callback of all verbs. Unknown verbs are ignored.
 func (b *Bus) answer(s *service, m *nats.Msg) {
-	if m.Reply == "" || b.hostileReply(m.Reply) {
+	if m.Reply == "" {
+		return
+	}
+	if b.hostileReply(m.Reply) {
+		b.malformed.Add(1)
 		return
 	}
 	verb, _, _ := strings.Cut(strings.TrimPrefix(m.Subject, b.srvRoot+"."), ".")
