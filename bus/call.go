@@ -172,7 +172,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, s *slot, deadline ti
 			}
 			if garbled(msg) {
 				p.bus.malformed.Add(1)
-				return nil, errGarbled
+				return nil, errGarbledReply
 			}
 			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
 				if ack == nil {

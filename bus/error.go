@@ -15,8 +15,11 @@ const (
 	reasonDraining    = endpoint.ReasonDraining
 )
 
-// errGarbled is a reply that says something, and nobody knows what.
-var errGarbled = endpoint.Internal.New("the headers of the reply can't be read").WithReason(endpoint.ReasonProtocol)
+// What is garbled says something, and nobody knows what.
+var (
+	errGarbledRequest = endpoint.InvalidArgument.New("the headers of the request can't be read").WithReason(endpoint.ReasonMalformedHeader)
+	errGarbledReply   = endpoint.Internal.New("the headers of the reply can't be read").WithReason(endpoint.ReasonProtocol)
+)
 
 // sendError turns the failure of a publish into an error of the call: nothing was sent.
 func (b *Bus) sendError(err error, size int) *endpoint.Error {

@@ -164,14 +164,7 @@ var errGoexit = errors.New("the handler ended its goroutine")
 
 // accept reads the request's metadata and makes its context, or says why it is not executed.
 func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (context.Context, error) {
-	if i := strings.LastIndexByte(j.msg.Reply, '.'); i >= 0 {
-		wire.ParseToken(j.msg.Reply[i+1:], meta)
-	}
-	if garbled(j.msg) {
-		op.bus.malformed.Add(1)
-		return nil, endpoint.InvalidArgument.New("the headers can't be read").WithReason(endpoint.ReasonMalformedHeader)
-	}
-	if err := wire.ReadRequest(wire.Headers(j.msg.Header), meta, &c.Header); err != nil {
+	if err := readMeta(j.msg, meta, &c.Header); err != nil {
 		op.bus.malformed.Add(1)
 		return nil, err
 	}
@@ -191,6 +184,19 @@ func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (conte
 	}
 	c.SetMaxReply(int(op.bus.maxPayload.Load()))
 	return c.Begin(op.ctx, deadline), nil
+}
+
+// readMeta reads a request's metadata from its token and its headers.
+func readMeta(m *nats.Msg, meta *wire.Request, app *endpoint.Header) *endpoint.Error {
+	if i := strings.LastIndexByte(m.Reply, '.'); i >= 0 {
+		if err := wire.ParseToken(m.Reply[i+1:], meta); err != nil {
+			return err
+		}
+	}
+	if garbled(m) {
+		return errGarbledRequest
+	}
+	return wire.ReadRequest(wire.Headers(m.Header), meta, app)
 }
 
 // deadline counts from receipt, so that our own queueing is charged; the send time is the back-stop against a request that

@@ -37,13 +37,13 @@ func TestAllocs(t *testing.T) {
 		},
 		"read": func() {
 			var r wire.Request
-			if !wire.ParseToken(token, &r) || wire.ReadRequest(h, &r, &app) != nil || r.Timeout != meta.Timeout {
+			if !ownToken(token, &r) || wire.ReadRequest(h, &r, &app) != nil || r.Timeout != meta.Timeout {
 				t.Fatal(r)
 			}
 		},
 		"read what is foreign": func() {
 			var r wire.Request
-			if wire.ParseToken("Zk4pN8sD", &r) {
+			if ownToken("Zk4pN8sD", &r) {
 				t.Fatal(r)
 			}
 		},

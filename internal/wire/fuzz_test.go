@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -61,21 +62,30 @@ func headersOf(text string) wire.Headers {
 	return wire.Headers(h)
 }
 
+// tokenForm is the form as docs/protocol.md has it.
+var tokenForm = regexp.MustCompile(`^[0-9A-Za-z]{12,}(~[a-z][0-9A-Za-z]*)+$`)
+
 func FuzzToken(f *testing.F) {
 	seeds(f, func(text string) {
 		head, _, _ := strings.Cut(text, "\n")
 		f.Add(head[strings.LastIndexByte(head, '.')+1:])
 	})
-	for _, token := range []string{id + "~mz", id + "~a~i", id + "~x~y1", id + "~d99999999H~s0~mzz"} {
+	for _, token := range []string{id + "~mz", id + "~a~i", id + "~x~y1", id + "~d99999999H~s0~mzz", id + "~i~dsoon", id + "~a~a", id + "~dsoon~"} {
 		f.Add(token)
 	}
 	f.Fuzz(func(t *testing.T, token string) {
 		var r wire.Request
-		var ok bool
-		thrifty(t, len(token), func() { ok = wire.ParseToken(token, &r) })
-		if !ok {
-			if r != (wire.Request{}) {
-				t.Fatalf("a foreign token says %+v", r)
+		var fault *endpoint.Error
+		thrifty(t, len(token), func() { fault = wire.ParseToken(token, &r) })
+		if form := len(token) <= wire.MaxToken && tokenForm.MatchString(token); form != r.Own {
+			t.Fatalf("%q is taken for ours: %v", token, r.Own)
+		}
+		if fault != nil || !r.Own {
+			if fault != nil && (!r.Own || fault.Reason() != endpoint.ReasonMalformedHeader || fault.Outcome() != endpoint.NotExecuted) {
+				t.Fatalf("%q is refused with %v, %v", token, fault, fault.Outcome())
+			}
+			if r != (wire.Request{Own: r.Own, Tell: fault != nil && r.Tell}) {
+				t.Fatalf("%q says %+v", token, r)
 			}
 			return
 		}
@@ -84,8 +94,8 @@ func FuzzToken(f *testing.F) {
 			return // it said nothing, or nothing that is known
 		}
 		var r2 wire.Request
-		if !wire.ParseToken(again, &r2) {
-			t.Fatalf("%q became %q, which is foreign", token, again)
+		if !ownToken(again, &r2) {
+			t.Fatalf("%q became %q, which is not ours", token, again)
 		}
 		if _, known := wire.MediaLetter(r.MediaType); !known {
 			r.MediaType = "" // of a newer version: refused, never passed on
@@ -173,7 +183,7 @@ func FuzzReadRequest(f *testing.F) {
 		h := headersOf(text)
 		var first, second wire.Request
 		var app, app2 endpoint.Header
-		wire.ParseToken(token, &first)
+		_ = wire.ParseToken(token, &first) // of a malformed one little is left, which is fine
 		second = first
 		var err *endpoint.Error
 		thrifty(t, len(text), func() { err = wire.ReadRequest(h, &first, &app) })

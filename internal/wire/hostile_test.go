@@ -94,10 +94,11 @@ func TestHostileTokensTakeLittle(t *testing.T) {
 		"many tildes": strings.Repeat("~", 1<<20),
 		"full":        id + strings.Repeat("~x", 72),
 		"media":       id + "~m" + strings.Repeat("m", 140),
+		"malformed":   id + "~d" + strings.Repeat("m", 140),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var r wire.Request
-			thrifty(t, max(len(token), 512), func() { wire.ParseToken(token, &r) })
+			thrifty(t, max(len(token), 512), func() { _ = wire.ParseToken(token, &r) })
 			thrifty(t, max(len(token), 512), func() { _, _, _ = wire.ParseID(token) })
 			thrifty(t, max(len(token), 512), func() { wire.ParseTimeout(token) })
 		})

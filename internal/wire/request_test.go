@@ -14,7 +14,9 @@ import (
 func readRequest(h wire.Headers, token string) (wire.Request, endpoint.Header, *endpoint.Error) {
 	var r wire.Request
 	var app endpoint.Header
-	wire.ParseToken(token, &r)
+	if err := wire.ParseToken(token, &r); err != nil {
+		return r, app, err
+	}
 	err := wire.ReadRequest(h, &r, &app)
 	return r, app, err
 }

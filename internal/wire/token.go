@@ -2,8 +2,11 @@ package wire
 
 import (
 	"encoding/hex"
+	"fmt"
 	"strconv"
 	"strings"
+
+	"postbus.example/endpoint"
 )
 
 // A reply token is id 1*( "~" key value ): the id finds the waiting call, the pairs are metadata that costs no header.
@@ -79,29 +82,38 @@ func MediaLetter(mediaType string) (byte, bool) {
 	return 0, false
 }
 
-// ParseToken reads a reply subject's last token. A token of another form is foreign and says nothing: ok is false.
-// Unknown keys are skipped. A key of ours that is repeated, or a time that can't be read, makes the token foreign too; a
-// trace that can't be read is skipped, as a bad traceparent is.
-func ParseToken(token string, r *Request) (ok bool) {
+// ParseToken reads a reply subject's last token. A token of another form is foreign and says nothing: r stays what it was.
+// Unknown keys are skipped, and so is a trace that can't be read, as a bad traceparent is. A key of ours that is repeated, or
+// can't be read, is an error for the caller; of such a token r has only that the caller is one of ours, and what it asked
+// to be told.
+func ParseToken(token string, r *Request) *endpoint.Error {
 	id, pairs, found := strings.Cut(token, "~")
 	if !found || len(token) > MaxToken || len(id) < minID || !alnum(id) {
-		return false
+		return nil
 	}
 	out := Request{Own: true}
 	var seen uint32 // a bit for each key
+	why, bad := "", ""
 	for pair := range strings.SplitSeq(pairs, "~") {
 		if pair == "" || pair[0] < 'a' || pair[0] > 'z' || !alnum(pair[1:]) {
-			return false
+			return nil
 		}
 		bit := uint32(1) << (pair[0] - 'a')
-		known, ok := out.setPair(pair[0], pair[1:])
-		if !ok || known && seen&bit != 0 {
-			return false
+		switch known, ok := out.setPair(pair[0], pair[1:]); {
+		case bad != "": // the first fault is told
+		case !ok:
+			why, bad = "can't be read", pair
+		case known && seen&bit != 0:
+			why, bad = "is repeated", pair
 		}
 		seen |= bit
 	}
+	if bad != "" { // known only now to be ours: a later pair could have made it foreign
+		*r = Request{Own: true, Tell: out.Tell}
+		return fault(endpoint.ReasonMalformedHeader, fmt.Sprintf("reply token: %q in it %s", bad, why))
+	}
 	*r = out
-	return true
+	return nil
 }
 
 func (r *Request) setPair(key byte, v string) (known, ok bool) {

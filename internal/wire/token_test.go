@@ -6,11 +6,18 @@ import (
 	"testing"
 	"time"
 
+	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 	"postbus.example/internal/wire"
 )
 
 const id = "0007063UfDVRKBz"
+
+// ownToken reads a token and reports whether it is one of this protocol, without a fault.
+func ownToken(token string, r *wire.Request) bool {
+	r.Own = false
+	return wire.ParseToken(token, r) == nil && r.Own
+}
 
 func TestTokenIsRead(t *testing.T) {
 	own := func(change func(*wire.Request)) wire.Request {
@@ -44,7 +51,7 @@ func TestTokenIsRead(t *testing.T) {
 		id + "~t" + strings.Repeat("z", 34): {Own: true},
 	} {
 		got := wire.Request{Stream: "left over"}
-		assert.True(t, wire.ParseToken(token, &got), token)
+		assert.True(t, ownToken(token, &got), token)
 		assert.Equal(t, got, want, token)
 	}
 }
@@ -52,14 +59,33 @@ func TestTokenIsRead(t *testing.T) {
 func TestForeignTokensSayNothing(t *testing.T) {
 	for _, token := range []string{
 		"", "~", "Zk4pN8sD", id, id + "~", id + "~~d1S", id + "~d1S~", "~d1S", "abcdefghijk~d1S", id + "~D1S", id + "~1", id + "~d1.S",
-		id + "~d1S~é", "0007063UfDVR-Bz~d1S", id + " ~d1S", id + "~d", id + "~dS", id + "~d1", id + "~d1s", id + "~d123456789m", id + "~d1SS",
-		id + "~s", id + "~s-1", id + "~szzzzzzzzz", id + "~s99999999999999", id + "~m", id + "~d1S~d2S", id + "~a~a", id + "~mp~mp",
+		id + "~d1S~é", "0007063UfDVR-Bz~d1S", id + " ~d1S", id + "~s-1",
 		strings.Repeat("a", 160) + "~d1S", id + "~x" + strings.Repeat("a", 200), "abcdefghijkl\x00~d1S",
+		"abcdefghijk~dsoon", id + "~dsoon~", id + "~d1S~d1S~D", // malformed besides, but nobody's
 	} {
 		before := wire.Request{Timeout: 5, Stream: "kept"}
 		got := before
-		assert.True(t, !wire.ParseToken(token, &got), token)
+		assert.True(t, wire.ParseToken(token, &got) == nil, token)
 		assert.Equal(t, got, before, token)
+	}
+}
+
+// What has the form of a token of ours and can't be read is refused, as a header is: a deadline must not be lost in silence.
+func TestMalformedTokensAreRefused(t *testing.T) {
+	for pairs, bad := range map[string]string{
+		"~d": "d", "~dS": "dS", "~d1": "d1", "~d1s": "d1s", "~d123456789m": "d123456789m", "~d1SS": "d1SS", "~dsoon": "dsoon",
+		"~s": "s", "~szzzzzzzzz": "szzzzzzzzz", "~s99999999999999": "s99999999999999", "~m": "m",
+		"~d1S~d2S": "d2S", "~d1S~d1S": "d1S", "~a~a": "a", "~mp~mp": "mp", "~i1~i1": "i1", "~t1~t1": "t1",
+		"~x~i1~dsoon~x~s": "dsoon",
+	} {
+		got := wire.Request{Timeout: 5, Stream: "left over"}
+		err := wire.ParseToken(id+pairs, &got)
+		assert.True(t, err != nil, pairs)
+		assert.Equal(t, err.Code, endpoint.InvalidArgument, pairs)
+		assert.Equal(t, err.Reason(), endpoint.ReasonMalformedHeader, pairs)
+		assert.Equal(t, err.Outcome(), endpoint.NotExecuted, pairs)
+		assert.Contains(t, err.Message, `"`+bad+`"`)
+		assert.Equal(t, got, wire.Request{Own: true, Tell: strings.Contains(pairs, "~i1")}, pairs)
 	}
 }
 
@@ -69,11 +95,11 @@ func TestLongestToken(t *testing.T) {
 	token := string(wire.AppendToken(wire.AppendID(nil, wire.MaxSlots-1, math.MaxUint64), &r))
 	assert.True(t, len(token) <= wire.MaxToken, token)
 	var got wire.Request
-	assert.True(t, wire.ParseToken(token, &got), token)
+	assert.True(t, ownToken(token, &got), token)
 
 	fits := id + "~x" + strings.Repeat("a", wire.MaxToken-len(id)-2)
-	assert.True(t, wire.ParseToken(fits, &got), "160 bytes")
-	assert.True(t, !wire.ParseToken(fits+"a", &got), "161 bytes")
+	assert.True(t, ownToken(fits, &got), "160 bytes")
+	assert.True(t, !ownToken(fits+"a", &got), "161 bytes")
 }
 
 func TestTokenLeavesOutWhatItCanNotSay(t *testing.T) {
