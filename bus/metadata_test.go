@@ -229,6 +229,46 @@ func TestInstanceOnlyWhenAsked(t *testing.T) {
 	assert.Equal(t, m.Header.Get("Rpc-Instance"), service.ID())
 }
 
+// Who asks for the instance hears it of errors and refusals, too: there it matters most.
+func TestErrorsNameTheInstance(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithMaxPayload(4096))
+	service := bustest.Connect(t, s, quiet())
+	g := newGate(t)
+	serve(t, service, "svc.add", endpoint.New(add))
+	serve(t, service, "svc.panic", endpoint.New(func(context.Context, *AddRequest) (*AddResponse, error) { panic("so it goes") }))
+	serve(t, service, "svc.long", endpoint.New(func(context.Context, *AddRequest) (*AddResponse, error) {
+		return nil, endpoint.NotFound.New(strings.Repeat("m", 5000))
+	}))
+	serve(t, service, "svc.full", endpoint.New(func(context.Context, *AddRequest) (*AddResponse, error) {
+		g.pass()
+		return &AddResponse{}, nil
+	}, endpoint.Concurrency(1), endpoint.Backlog(0, 0)))
+	c := newCrafter(t, s)
+	assert.NoError(t, c.nc.Publish("svc.full", []byte(`{}`)))
+	g.await(t, 1)
+	asked := nats.Header{"Rpc-Tell": {"instance"}}
+	for _, x := range []struct {
+		subject, token, body, code string
+		header                     nats.Header
+	}{
+		{"svc.add", anyID + "~i1", `{"A":1,"B":13}`, "failed_precondition", nil},
+		{"svc.add", "foreign", `{"A":1,"B":13}`, "failed_precondition", asked},
+		{"svc.add", anyID + "~i1", `{`, "invalid_argument", nil},
+		{"svc.add", anyID + "~i1~dsoon", `{}`, "invalid_argument", nil},
+		{"svc.add", anyID + "~i1~d0m", `{}`, "deadline_exceeded", nil},
+		{"svc.panic", anyID + "~i1", `{}`, "internal", nil},
+		{"svc.long", anyID + "~i1", `{}`, "not_found", nil},
+		{"svc.full", anyID + "~i1", `{}`, "resource_exhausted", nil},
+		{"svc.full", "foreign", `{}`, "resource_exhausted", asked},
+	} {
+		m := c.send(t, x.subject, x.token, x.body, x.header)
+		assert.Equal(t, m.Header.Get("Rpc-Code"), x.code)
+		assert.Equal(t, m.Header.Get("Rpc-Instance"), service.ID(), x.subject+" "+x.token)
+		m = c.send(t, x.subject, strings.Replace(x.token, "~i1", "~d5S", 1), x.body, nil)
+		assert.Equal(t, m.Header.Get("Rpc-Instance"), "", "not asked")
+	}
+}
+
 func TestHeadersAreBounded(t *testing.T) {
 	service, caller, s := pair(t)
 	var ran atomic.Int32

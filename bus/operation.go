@@ -125,7 +125,15 @@ func (op *operation) refuse(j job, reason string) {
 	if reason == reasonDraining {
 		e = endpoint.Unavailable.New("the service is shutting down")
 	}
-	op.bus.replyError(j.msg.Reply, e.WithReason(reason).WithOutcome(endpoint.NotExecuted), nil)
+	op.bus.replyError(j.msg.Reply, e.WithReason(reason).WithOutcome(endpoint.NotExecuted), nil, tells(j.msg))
+}
+
+// tells reports whether a request asks who answers it, where nothing else of its metadata matters.
+func tells(m *nats.Msg) bool {
+	var meta wire.Request
+	var app endpoint.Header
+	_ = readMeta(m, &meta, &app) // what can't be read asks for nothing
+	return meta.Tell
 }
 
 // run takes one request from bytes to reply. It is called by a worker.
@@ -141,9 +149,9 @@ func (op *operation) run(j job) {
 		p := recover()
 		switch {
 		case p != nil: // a middleware's, or the bus's own; the function's is an error already
-			failed = op.fail(c, &j, endpoint.Recovered(p))
+			failed = op.fail(c, &j, &meta, endpoint.Recovered(p))
 		case !ended: // the handler ended its goroutine
-			failed = op.fail(c, &j, endpoint.Internal.Wrap(errGoexit, "").WithReason(endpoint.ReasonPanic))
+			failed = op.fail(c, &j, &meta, endpoint.Internal.Wrap(errGoexit, "").WithReason(endpoint.ReasonPanic))
 		}
 		c.End()
 		op.meter.Run(-1)
@@ -153,7 +161,7 @@ func (op *operation) run(j job) {
 	}()
 	ctx, err := op.accept(c, &j, &meta)
 	if err != nil {
-		failed = op.fail(c, &j, err)
+		failed = op.fail(c, &j, &meta, err)
 	} else {
 		failed = op.serve(ctx, c, &j, &meta)
 	}
@@ -255,18 +263,18 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 		if endpoint.CodeOf(err) == endpoint.Canceled && context.Cause(op.ctx) == error(errShutdown) { //nolint:errorlint // this very value
 			err = errShutdown.WithCause(err) // not the caller gave up, we do
 		}
-		return op.fail(c, j, err)
+		return op.fail(c, j, meta, err)
 	}
 	body, mediaType, err := c.EncodedReply(reply)
 	if err != nil {
-		return op.fail(c, j, err)
+		return op.fail(c, j, meta, err)
 	}
 	if j.msg.Reply == "" {
 		return nil // published, not requested
 	}
 	h, err := op.replyHeaders(c, meta, mediaType)
 	if err != nil {
-		return op.fail(c, j, err)
+		return op.fail(c, j, meta, err)
 	}
 	if h == nil {
 		err = op.bus.nc.Publish(j.msg.Reply, body)
@@ -278,7 +286,7 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 		return nil
 	case errors.Is(err, nats.ErrMaxPayload): // headers and all, or the broker's limit shrank
 		op.bus.maxPayload.Store(op.bus.nc.MaxPayload())
-		return op.fail(c, j, endpoint.ResourceExhausted.Errorf("the reply has %d bytes with its headers, the broker takes %d",
+		return op.fail(c, j, meta, endpoint.ResourceExhausted.Errorf("the reply has %d bytes with its headers, the broker takes %d",
 			len(body)+wire.Size(h), op.bus.nc.MaxPayload()).WithReason(endpoint.ReasonReplyTooLarge))
 	default:
 		op.bus.report(slog.LevelError, "reply not sent", slog.String("subject", op.subject), slog.Any("error", err))
@@ -318,7 +326,7 @@ func (op *operation) replyHeaders(c *endpoint.Call, meta *wire.Request, mediaTyp
 }
 
 // fail logs what the caller can't be told and sends what it can.
-func (op *operation) fail(c *endpoint.Call, j *job, err error) *endpoint.Error {
+func (op *operation) fail(c *endpoint.Call, j *job, meta *wire.Request, err error) *endpoint.Error {
 	e := c.Verdict(err)
 	if e.Reason() == endpoint.ReasonReplyTooLarge {
 		op.bus.maxPayload.Store(op.bus.nc.MaxPayload()) // it may have grown since
@@ -335,29 +343,33 @@ func (op *operation) fail(c *endpoint.Call, j *job, err error) *endpoint.Error {
 	if c.Reply.Validate() == nil {
 		app = &c.Reply
 	}
-	op.bus.replyError(j.msg.Reply, e, app)
+	op.bus.replyError(j.msg.Reply, e, app, meta.Tell)
 	return e
 }
 
-// replyError sends an error reply, with application headers if there are any.
-func (b *Bus) replyError(to string, e *endpoint.Error, app *endpoint.Header) {
+// replyError sends an error reply, with application headers if there are any, and with our name if it is asked for.
+func (b *Bus) replyError(to string, e *endpoint.Error, app *endpoint.Header, tell bool) {
 	if to == "" {
 		return
 	}
-	h := wire.Headers{}
-	if app != nil {
-		wire.WriteApp(h, app)
+	send := func(e *endpoint.Error, app *endpoint.Header) error {
+		h := wire.Headers{}
+		if app != nil {
+			wire.WriteApp(h, app)
+		}
+		if tell {
+			h[wire.Instance] = []string{b.id}
+		}
+		body, err := wire.WriteError(h, e)
+		if err != nil {
+			return err
+		}
+		return b.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h), Data: body})
 	}
-	body, err := wire.WriteError(h, e)
-	if err == nil {
-		err = b.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h), Data: body})
-	}
+	err := send(e, app)
 	if errors.Is(err, nats.ErrMaxPayload) { // too much of details: the verdict alone always fits
 		small := endpoint.Error{Code: e.Code, Message: "the error was too large to be sent whole", RetryAfter: e.RetryAfter}
-		h = wire.Headers{}
-		if body, err = wire.WriteError(h, small.WithOutcome(e.Outcome()).WithReason(e.Reason())); err == nil {
-			err = b.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h), Data: body})
-		}
+		err = send(small.WithOutcome(e.Outcome()).WithReason(e.Reason()), nil)
 	}
 	if err != nil {
 		b.report(slog.LevelError, "error reply not sent", slog.String("code", e.Code.String()), slog.Any("error", err))
