@@ -8,7 +8,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"postbus.example/codec"
 	"postbus.example/endpoint"
 	"postbus.example/internal/wire"
 )
@@ -18,6 +17,9 @@ const overlapGrace = 250 * time.Millisecond
 
 // Handler calls the subject over the bus. It is bare: endpoint.Caller puts middleware, codec and types around it. A bad
 // subject makes a handler that says so, before anything is sent.
+//
+// Where a JetStream stream covers the subject, its acknowledgement of the request is not the reply, unless the response type
+// says so by having fields named stream and seq: to publish into a stream on purpose, use such a type, or JetStream itself.
 func (b *Bus) Handler(subject string, s *endpoint.Spec) endpoint.Handler {
 	if err := endpoint.ValidateSubject(subject); err != nil {
 		return failing(endpoint.InvalidArgument.Wrap(err, err.Error()))
@@ -26,7 +28,7 @@ func (b *Bus) Handler(subject string, s *endpoint.Spec) endpoint.Handler {
 		return failing(endpoint.Unimplemented.Errorf("this version of the bus carries unary calls only, not %v", s.Kind).
 			WithReason(endpoint.ReasonUnsupported))
 	}
-	p := &proxy{bus: b, subject: subject, mayBeAck: ackFields(s.Response), guess: untyped(s.Response)}
+	p := &proxy{bus: b, subject: subject, mayBeAck: ackFields(s.Response)}
 	return p.call
 }
 
@@ -39,8 +41,7 @@ func failing(e *endpoint.Error) endpoint.Handler {
 type proxy struct {
 	bus      *Bus
 	subject  string
-	mayBeAck bool // the response type could itself look like a stream's acknowledgement
-	guess    bool // the response type is not known
+	mayBeAck bool // the response type has the fields of a stream's acknowledgement
 }
 
 func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
@@ -184,7 +185,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, s *slot, deadline ti
 			return p.reply(c, msg)
 		case <-s.timer.C:
 			if ack != nil {
-				return p.overlap(c, ack)
+				return nil, p.overlap(ack)
 			}
 			return nil, endpoint.ContextError(ctx)
 		case <-done:
@@ -207,13 +208,9 @@ func (p *proxy) reply(c *endpoint.Call, msg *nats.Msg) (any, error) {
 	return c.SetReply(msg.Data, r.MediaType, p.bus.codecs)
 }
 
-// overlap ends a call that got a stream's acknowledgement and no reply. Where the reply's type is not known, the
-// acknowledgement may be what a service meant to say.
-func (p *proxy) overlap(c *endpoint.Call, ack *nats.Msg) (any, error) {
-	if p.guess {
-		return p.reply(c, ack)
-	}
-	return nil, endpoint.FailedPrecondition.Errorf("a JetStream stream covers %s and answered in place of a service: %s", p.subject, ack.Data).
+// overlap ends a call that got a stream's acknowledgement and no reply.
+func (p *proxy) overlap(ack *nats.Msg) *endpoint.Error {
+	return endpoint.FailedPrecondition.Errorf("a JetStream stream covers %s and answered in place of a service: %s", p.subject, ack.Data).
 		WithReason(endpoint.ReasonJetStreamOverlap).WithOutcome(endpoint.MaybeExecuted)
 }
 
@@ -237,15 +234,4 @@ func ackFields(t reflect.Type) bool {
 		found[strings.ToLower(name)] = true
 	}
 	return found["stream"] && found["seq"]
-}
-
-// untyped reports whether a response type takes any reply.
-func untyped(t reflect.Type) bool {
-	if t == nil {
-		return true
-	}
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	return t.Kind() == reflect.Map || t.Kind() == reflect.Interface || t == reflect.TypeFor[[]byte]() || t == reflect.TypeFor[codec.Payload]()
 }

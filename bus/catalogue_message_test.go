@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"runtime"
 	"strings"
@@ -195,9 +196,39 @@ func TestRow15AckIsMeant(t *testing.T) {
 	ack, err := endpoint.Caller[*AddRequest, *PubAck](caller, "svc.publish")(t.Context(), &AddRequest{1, 2})
 	assert.NoError(t, err)
 	assert.Equal(t, ack.Stream, "ALL")
-	p, err := endpoint.Caller[*codec.Payload, *codec.Payload](caller, "svc.publish")(t.Context(), &codec.Payload{Data: []byte("x")})
-	assert.NoError(t, err)
-	assert.Contains(t, string(p.Data), `"stream"`)
+}
+
+// A response type that says nothing about the reply is no reason to take a stream's word for a service's.
+func TestRow15AckIsNobodysReply(t *testing.T) {
+	service, caller := overlap(t)
+	payload := func(subject string) ([]byte, error) {
+		p, err := endpoint.Caller[*codec.Payload, *codec.Payload](caller, subject)(t.Context(), &codec.Payload{MediaType: "application/octet-stream", Data: []byte("x")})
+		if err != nil {
+			return nil, err
+		}
+		return p.Data, nil
+	}
+	raw := func(subject string) ([]byte, error) { return echoer(caller, subject)(t.Context(), []byte("x")) }
+	object := func(subject string) ([]byte, error) {
+		m, err := endpoint.Caller[map[string]any, map[string]any](caller, subject)(t.Context(), map[string]any{"A": 1, "B": 2})
+		return fmt.Append(nil, m["Sum"]), err
+	}
+	serve(t, service, "svc.echo", rawEndpoint(func(ctx context.Context, r []byte) ([]byte, error) {
+		time.Sleep(20 * time.Millisecond) // the acknowledgement comes before
+		return echo(ctx, r)
+	}))
+	serve(t, service, "svc.add", endpoint.New(add))
+	for name, call := range map[string]func(subject string) ([]byte, error){"payload": payload, "bytes": raw, "map": object} {
+		_, err := call("svc.nobody")
+		failed(t, err, endpoint.FailedPrecondition, endpoint.ReasonJetStreamOverlap, endpoint.MaybeExecuted)
+		subject, want := "svc.echo", "x"
+		if name == "map" {
+			subject, want = "svc.add", "3"
+		}
+		got, err := call(subject)
+		assert.NoError(t, err, name)
+		assert.Equal(t, string(got), want, name)
+	}
 }
 
 func TestRow16StatusHeader(t *testing.T) {
