@@ -263,10 +263,10 @@ func (b *Bus) Stats() []endpoint.Stats {
 // by way of the broker. Without permission to ask itself, or to be asked, being connected is enough.
 func (b *Bus) Ready(ctx context.Context) error {
 	b.mu.RLock()
-	st, names := b.state, make([]string, 0, len(b.services))
-	for name, s := range b.services {
+	st, services := b.state, make([]*service, 0, len(b.services))
+	for _, s := range b.services {
 		if !s.mute {
-			names = append(names, name)
+			services = append(services, s)
 		}
 	}
 	b.mu.RUnlock()
@@ -281,8 +281,8 @@ func (b *Bus) Ready(ctx context.Context) error {
 	if err := b.nc.FlushWithContext(ctx); err != nil {
 		return b.sendError(err, 0)
 	}
-	for _, name := range names {
-		if err := b.pingSelf(ctx, name); err != nil {
+	for _, s := range services {
+		if err := b.pingSelf(ctx, s); err != nil {
 			return err
 		}
 	}

@@ -22,7 +22,7 @@ const (
 
 // Discover finds the instances that answer now: of one service, or of all for an empty name, whatever they are made with.
 // Without a deadline it takes at most two seconds; it ends early when no more answers come. Answers that can't be read are
-// left out. Nobody there is no error.
+// left out. Nobody there is no error; that this client may not ask is one, permission_denied, at once.
 func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
 	subject := b.srvRoot + ".INFO"
 	if name != "" {
@@ -84,8 +84,12 @@ func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool
 		return b.offline()
 	}
 	reply := string(wire.AppendID([]byte(b.mux.prefix), slot.index, secret))
+	before := b.nc.LastError()
 	if err := b.nc.PublishRequest(subject, reply, nil); err != nil {
 		return b.sendError(err, 0)
+	}
+	if err := b.allowed(ctx, subject, before); err != nil {
+		return err
 	}
 	stall := time.NewTimer(discoverTime) // until the first: the broker may be far
 	defer stall.Stop()
@@ -118,27 +122,44 @@ func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool
 	}
 }
 
+// allowed makes sure, by a round trip, that the broker took what was published: it says no at once and to the connection,
+// while a call that nobody answers says nothing.
+func (b *Bus) allowed(ctx context.Context, subject string, before error) error {
+	if err := b.nc.FlushWithContext(ctx); err != nil && ctx.Err() == nil {
+		return b.offline().WithOutcome(endpoint.MaybeExecuted)
+	}
+	err := b.nc.LastError()
+	if errors.Is(err, nats.ErrPermissionViolation) && !errors.Is(err, before) && strings.Contains(err.Error(), `"`+subject+`"`) {
+		return endpoint.PermissionDenied.Wrap(err, "this client may not publish to "+subject).WithOutcome(endpoint.NotExecuted)
+	}
+	return nil
+}
+
 func noResponders(err error) bool {
 	e, ok := errors.AsType[*endpoint.Error](err)
 	return ok && e != nil && e.Reason() == endpoint.ReasonNoResponders
 }
 
-// pingSelf asks for our own service by way of the broker.
-func (b *Bus) pingSelf(ctx context.Context, name string) error {
-	before, answered := b.nc.LastError(), false
-	subject := b.srvRoot + ".PING." + name + "." + b.id
-	err := b.ask(ctx, subject, func(*nats.Msg) bool {
+// pingSelf asks for our own service by way of the broker. Where the broker does not let us, it is not asked again on this
+// connection.
+func (b *Bus) pingSelf(ctx context.Context, s *service) error {
+	epoch := b.nc.Stats().Reconnects + 1
+	if s.unasked.Load() == epoch {
+		return nil
+	}
+	answered := false
+	err := b.ask(ctx, b.srvRoot+".PING."+s.name+"."+b.id, func(*nats.Msg) bool {
 		answered = true
 		return false
 	})
-	if answered {
+	switch {
+	case answered:
 		return nil
-	}
-	if last := b.nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && (!errors.Is(last, before) || strings.Contains(last.Error(), subject)) {
-		return nil // it may not ask
-	}
-	if err == nil {
+	case errors.Is(err, endpoint.PermissionDenied):
+		s.unasked.Store(epoch)
+		return nil
+	case err == nil:
 		err = context.DeadlineExceeded
 	}
-	return endpoint.Unavailable.Wrap(err, "service "+name+" does not answer").WithOutcome(endpoint.NotExecuted)
+	return endpoint.Unavailable.Wrap(err, "service "+s.name+" does not answer").WithOutcome(endpoint.NotExecuted)
 }

@@ -194,13 +194,45 @@ func TestReady(t *testing.T) {
 	failed(t, b.Ready(t.Context()), endpoint.Unavailable, endpoint.ReasonDraining, endpoint.NotSent)
 }
 
+// nosy is a user that may not ask whether a service is there.
+func nosy() embedded.Option {
+	return embedded.WithUsers(embedded.User{Name: "u", Password: "p", Publish: embedded.Permission{Deny: []string{"$SRV.>"}}})
+}
+
 func TestReadyWithoutPermissionToAsk(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithUsers(
-		embedded.User{Name: "u", Password: "p", Publish: embedded.Permission{Deny: []string{"$SRV.>"}}},
-	))
-	b := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
+	s := bustest.Server(t, nosy())
+	b, err := bus.Connect(s.URL(), quiet(), quickly(), bus.WithNATS(nats.UserInfo("u", "p")))
+	assert.NoError(t, err)
+	t.Cleanup(func() { _ = b.Close() })
 	serve(t, b, "svc.Add", endpoint.New(add))
-	for range 2 {
-		timed(t, soon, func() { assert.NoError(t, b.Ready(t.Context())) })
+	serve(t, b, "Other.Add", endpoint.New(add))
+	asks := func(want uint64) {
+		t.Helper()
+		before := b.Conn().Stats().OutMsgs
+		timed(t, time.Second, func() { assert.NoError(t, b.Ready(t.Context())) })
+		assert.Equal(t, b.Conn().Stats().OutMsgs-before, want)
 	}
+	asks(2)
+	asks(0) // what was denied is not asked again
+	s.Shutdown()
+	assert.Eventually(t, func() bool { return !b.Conn().IsConnected() })
+	assert.NoError(t, s.Restart())
+	assert.Eventually(t, b.Conn().IsConnected)
+	asks(2) // a new connection may be allowed to
+	asks(0)
+}
+
+func TestDiscoverWithoutPermissionToAsk(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener(), nosy())
+	b := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
+	for range 3 {
+		for _, name := range []string{"", "svc"} {
+			timed(t, time.Second, func() {
+				_, err := b.Discover(t.Context(), name)
+				failed(t, err, endpoint.PermissionDenied, "", endpoint.NotExecuted)
+				assert.ErrorIs(t, err, nats.ErrPermissionViolation)
+			})
+		}
+	}
+	assert.Equal(t, b.Slots(), 0)
 }

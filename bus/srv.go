@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,8 +22,9 @@ import (
 type service struct {
 	name    string
 	started time.Time
-	ops     []*operation // in the order they were served
-	mute    bool         // the broker does not let it be asked
+	ops     []*operation  // in the order they were served
+	mute    bool          // the broker does not let it be asked
+	unasked atomic.Uint64 // nor us ask it, in this epoch of the connection (its reconnects and one)
 	subs    []*nats.Subscription
 }
 
