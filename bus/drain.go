@@ -126,31 +126,27 @@ func flushTime(ctx context.Context) time.Duration {
 	return min(5*time.Second, max(time.Until(d), lastWords))
 }
 
-// finish drains the subscriptions, then waits for what they took, and cancels it when the time is up.
+// finish drains the subscriptions, then waits for what they took. When the time is up, what waits and what the broker
+// delivered meanwhile is refused, what runs is canceled, and both have lastWords to come to an end.
 func (b *Bus) finish(ctx context.Context, ops []*operation) error {
-	for _, op := range ops {
+	lefts, ends := make([]<-chan struct{}, len(ops)), make([]<-chan struct{}, len(ops))
+	for i, op := range ops {
+		lefts[i] = op.left
 		if b.nc.IsConnected() && op.sub.Drain() == nil { // what arrived already is still delivered
 			continue
 		}
 		_ = op.sub.Unsubscribe() // a drain would wait for a broker that is not there
-	}
-	for _, op := range ops {
-		select {
-		case <-op.left:
-		case <-ctx.Done():
-			_ = op.sub.Unsubscribe()
-		}
-	}
-	ends := make([]<-chan struct{}, len(ops))
-	for i, op := range ops {
-		ends[i] = op.jobs.close()
 	}
 	defer func() {
 		for _, op := range ops {
 			op.cancel(nil)
 		}
 	}()
-	if waitAll(ctx.Done(), ends) {
+	left := waitAll(ctx.Done(), lefts)
+	for i, op := range ops {
+		ends[i] = op.jobs.close()
+	}
+	if left && waitAll(ctx.Done(), ends) {
 		return nil
 	}
 	for _, op := range ops {
@@ -161,6 +157,10 @@ func (b *Bus) finish(ctx context.Context, ops []*operation) error {
 	}
 	grace := make(chan struct{})
 	defer time.AfterFunc(lastWords, func() { close(grace) }).Stop()
+	waitAll(grace, lefts)
+	for _, op := range ops {
+		_ = op.sub.Unsubscribe() // no more than an error where it has left
+	}
 	if waitAll(grace, ends) {
 		return nil
 	}

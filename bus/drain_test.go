@@ -282,6 +282,82 @@ func TestCloseEndsCallsInFlight(t *testing.T) {
 	g.open()
 }
 
+// hammer calls the subject from eight goroutines while f runs. Each call ends well or with a refusal: one that times out was
+// dropped in silence.
+func hammer(t *testing.T, caller *bus.Bus, subject string, f func()) {
+	t.Helper()
+	stop := make(chan struct{})
+	errs := make(chan error, 8)
+	for range 8 {
+		go func() {
+			call := adder(caller, subject)
+			for {
+				select {
+				case <-stop:
+					errs <- nil
+					return
+				default:
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				_, err := call(ctx, &AddRequest{1, 2})
+				cancel()
+				if err != nil && !errors.Is(err, endpoint.Unavailable) {
+					errs <- err
+					return
+				}
+			}
+		}()
+	}
+	f()
+	close(stop)
+	for range 8 {
+		assert.NoError(t, <-errs)
+	}
+}
+
+func TestEndsUnderLoadDropNothing(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener())
+	caller := bustest.Connect(t, s, quiet())
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, end := range map[string]func(b *bus.Bus) error{
+		"close":             (*bus.Bus).Close,
+		"drain out of time": func(b *bus.Bus) error { _ = b.Drain(over); return b.Close() },
+		"stop out of time":  func(b *bus.Bus) error { return errors.Join(b.Stop(over, "svc.add"), b.Close()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 10 {
+				b, err := bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s)))
+				assert.NoError(t, err)
+				serve(t, b, "svc.add", endpoint.New(add))
+				hammer(t, caller, "svc.add", func() {
+					assert.Eventually(t, func() bool { return statsOf(t, b, "svc.add").Calls > 20 })
+					assert.NoError(t, end(b))
+				})
+			}
+		})
+	}
+}
+
+// What Serve takes back, because a part of it is denied, has been reachable for a moment.
+func TestServeTakenBackDropsNothing(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithUsers(
+		embedded.User{Name: "u", Password: "p", Subscribe: embedded.Permission{Deny: []string{"svc.denied"}}},
+		embedded.User{Name: "any", Password: "p"},
+	))
+	b := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
+	caller := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("any", "p")))
+	type Contract struct {
+		Add, Denied endpoint.Unary[*AddRequest, *AddResponse]
+	}
+	hammer(t, caller, "svc.add", func() {
+		for range 30 {
+			assert.ErrorIs(t, b.Serve("svc", endpoint.Service(Contract{Add: add, Denied: add})), endpoint.PermissionDenied)
+		}
+	})
+	assert.Equal(t, len(b.Stats()), 1)
+}
+
 func TestEndOnALostConnection(t *testing.T) {
 	for name, end := range map[string]func(b *bus.Bus) error{
 		"close": (*bus.Bus).Close,

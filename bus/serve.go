@@ -1,8 +1,10 @@
 package bus
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,19 +77,20 @@ func (b *Bus) enter(base string, ops []*operation, errs []error) error {
 	return nil
 }
 
-// undo takes back what was subscribed.
+// undo takes back what was subscribed. Calls that came meanwhile are refused.
 func (b *Bus) undo(ops []*operation) {
 	b.mu.Lock()
 	b.forget(ops)
 	b.mu.Unlock()
-	for _, op := range ops {
-		if op.sub != nil {
-			_ = op.sub.Unsubscribe()
+	ops = slices.DeleteFunc(ops, func(op *operation) bool {
+		if op.sub == nil {
+			op.cancel(nil)
 		}
-		op.jobs.close()
-		op.jobs.drop(reasonDraining)
-		op.cancel(errShutdown)
-	}
+		return op.sub == nil
+	})
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = b.finish(now, ops) // what doesn't end even so is nobody's concern: Serve has failed for another reason
 }
 
 // check joins what build found with what is wrong here and now (lock held).
