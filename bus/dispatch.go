@@ -3,6 +3,7 @@ package bus
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,6 +14,17 @@ type job struct {
 	msg      *nats.Msg
 	received time.Time
 	started  time.Time // when its worker took it
+	by       *worker
+}
+
+// answered reports whether somebody else replied in the worker's place.
+func (j *job) answered() bool { return j.by.answered.Load() }
+
+// worker runs one job after the other.
+type worker struct {
+	wake     chan struct{}
+	msg      *nats.Msg   // of its job, nil between two; the dispatcher's lock guards it
+	answered atomic.Bool // see abandon
 }
 
 // dispatcher admits the requests of one endpoint and runs them: at most limit at once, at most backlog waiting, none
@@ -37,9 +49,10 @@ type dispatcher struct {
 	head, n int
 	workers int // those that run or are about to
 	pending int // woken and not yet at the ring
-	parked  []chan struct{}
-	pace    time.Duration // moving average of what a job takes
-	taken   int           // jobs taken since the watchdog looked
+	parked  []*worker
+	crew    map[*worker]bool // all of them, but for those that closing sent home
+	pace    time.Duration    // moving average of what a job takes
+	taken   int              // jobs taken since the watchdog looked
 	watch   *time.Timer
 	watched bool
 	oldest  *time.Timer // for what waits longest
@@ -99,9 +112,9 @@ func (d *dispatcher) hire() {
 	d.workers++
 	d.pending++
 	if k := len(d.parked); k > 0 {
-		wake := d.parked[k-1] // the last one in is the warmest
+		w := d.parked[k-1] // the last one in is the warmest
 		d.parked = d.parked[:k-1]
-		wake <- struct{}{} // has room: only hire sends, once for each parking
+		w.wake <- struct{}{} // has room: only hire sends, once for each parking
 		return
 	}
 	go d.work()
@@ -128,23 +141,23 @@ func (d *dispatcher) look() {
 
 // work runs jobs until there are none. A handler that ends its goroutine takes it along, not the worker's place.
 func (d *dispatcher) work() {
-	returned := false
+	w, returned := &worker{wake: make(chan struct{}, 1)}, false
 	defer func() {
 		if !returned {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			if d.leave(); d.n > 0 {
+			if d.leave(w); d.n > 0 {
 				d.hire()
 			}
 		}
 	}()
-	wake := make(chan struct{}, 1)
 	now := time.Now()
 	d.mu.Lock()
-	d.pending--
+	d.join(w)
 	for {
 		for d.n > 0 {
 			j := d.take()
+			j.by, w.msg = w, j.msg
 			d.taken++
 			d.mu.Unlock()
 			d.waits(-1)
@@ -152,18 +165,19 @@ func (d *dispatcher) work() {
 			d.run(j)
 			now = time.Now() // the next one starts here: reading the clock is not free
 			d.mu.Lock()
+			w.msg = nil
 			d.pace += (now.Sub(j.started) - d.pace) >> paceShift
 		}
 		if d.closed || len(d.parked) >= parkPerProcs*runtime.GOMAXPROCS(0) {
-			d.leave()
+			d.leave(w)
 			d.mu.Unlock()
 			returned = true
 			return
 		}
 		d.workers--
-		d.parked = append(d.parked, wake)
+		d.parked = append(d.parked, w)
 		d.mu.Unlock()
-		if _, ok := <-wake; !ok {
+		if _, ok := <-w.wake; !ok {
 			returned = true
 			return
 		}
@@ -173,8 +187,18 @@ func (d *dispatcher) work() {
 	}
 }
 
+// join counts a new worker in (lock held).
+func (d *dispatcher) join(w *worker) {
+	if d.crew == nil {
+		d.crew = map[*worker]bool{}
+	}
+	d.crew[w] = true
+	d.pending--
+}
+
 // leave counts a worker out (lock held).
-func (d *dispatcher) leave() {
+func (d *dispatcher) leave(w *worker) {
+	delete(d.crew, w)
 	d.workers--
 	d.settle()
 }
@@ -238,8 +262,8 @@ func (d *dispatcher) close() <-chan struct{} {
 		return d.empty
 	}
 	d.closed, d.empty = true, make(chan struct{})
-	for _, wake := range d.parked {
-		close(wake)
+	for _, w := range d.parked {
+		close(w.wake)
 	}
 	d.parked = nil
 	d.settle()
@@ -256,6 +280,23 @@ func (d *dispatcher) drop(reason string) {
 	d.settle()
 	d.mu.Unlock()
 	d.refuseAll(left, reason)
+}
+
+// abandon hands what still runs to answer, which speaks in its place: what it replies itself comes too late. It is for a
+// dispatcher that is closed and has nothing waiting.
+func (d *dispatcher) abandon(answer func(*nats.Msg)) {
+	var left []*nats.Msg
+	d.mu.Lock()
+	for w := range d.crew {
+		if w.msg != nil {
+			w.answered.Store(true)
+			left = append(left, w.msg)
+		}
+	}
+	d.mu.Unlock()
+	for _, m := range left {
+		answer(m)
+	}
 }
 
 func (d *dispatcher) refuseAll(jobs []job, reason string) {

@@ -51,9 +51,9 @@ func (b *Bus) Stop(ctx context.Context, subject string) error {
 
 // Drain ends the bus gracefully: services cease to be found, leave their queue groups, finish what they took; handlers
 // that don't end by the deadline (30 s if ctx has none) get their context canceled with the cause "shutting down", and those
-// that go on even so are named in the error. Then replies are flushed, and the connection is closed if the bus owns it.
-// Calls of handlers that still run work to the end. A second Drain waits for the first, up to its own context's end, and
-// returns its error.
+// that go on even so are named in the error; their callers are told that the service is shutting down, and what they reply
+// later goes nowhere. Then replies are flushed, and the connection is closed if the bus owns it. Calls of handlers that
+// still run work to the end. A second Drain waits for the first, up to its own context's end, and returns its error.
 func (b *Bus) Drain(ctx context.Context) error {
 	if !b.ending.Swap(true) {
 		ctx, cancel := within(ctx)
@@ -104,6 +104,11 @@ func (b *Bus) drain(ctx context.Context) error {
 	}
 	b.mu.Unlock()
 	err := b.finish(ctx, ops)
+	if err != nil {
+		for _, op := range ops {
+			op.abandon()
+		}
+	}
 	if b.nc.IsConnected() {
 		_ = b.nc.FlushTimeout(flushTime(ctx))
 	}

@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -260,6 +261,56 @@ func TestCloseIsQuick(t *testing.T) {
 		assert.ErrorIs(t, <-drained, endpoint.DeadlineExceeded)
 	})
 	g.open()
+}
+
+// A handler that outlives the bus leaves its caller no time to wait out.
+func TestCallersOfWhatDoesNotEndAreAnswered(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener())
+	caller := bustest.Connect(t, s, quiet())
+	for name, connect := range map[string]func() (*bus.Bus, error){
+		"owned":   func() (*bus.Bus, error) { return bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s))) },
+		"adopted": func() (*bus.Bus, error) { return bus.New(foreign(t, s), quiet()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := connect()
+			assert.NoError(t, err)
+			g := newGate(t)
+			returned := make(chan struct{}, 3)
+			serve(t, b, "svc.stubborn", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
+				defer func() { returned <- struct{}{} }()
+				g.pass()
+				if string(r) == "1" {
+					return nil, endpoint.NotFound.New("late")
+				}
+				return r, nil
+			}))
+			errs := make(chan error, 3)
+			for i := range 3 {
+				go func() {
+					_, err := echoer(caller, "svc.stubborn")(context.Background(), fmt.Append(nil, i))
+					errs <- err
+				}()
+			}
+			g.await(t, 3)
+			late := own(caller).Late
+			timed(t, soon, func() {
+				assert.ErrorIs(t, b.Close(), endpoint.DeadlineExceeded)
+				for range 3 {
+					failed(t, <-errs, endpoint.Unavailable, endpoint.ReasonDraining, endpoint.Executed)
+				}
+			})
+			g.open()
+			for range 3 {
+				<-returned
+			}
+			assert.Eventually(t, func() bool { return statsOf(t, b, "svc.stubborn").Calls == 3 })
+			if !b.Conn().IsClosed() {
+				assert.NoError(t, b.Conn().Flush())
+			}
+			assert.NoError(t, caller.Conn().Flush())
+			assert.Equal(t, own(caller).Late, late, "what they say now goes nowhere")
+		})
+	}
 }
 
 func TestCloseEndsCallsInFlight(t *testing.T) {

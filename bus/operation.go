@@ -128,6 +128,13 @@ func (op *operation) refuse(j job, reason string) {
 	op.bus.replyError(j.msg.Reply, e.WithReason(reason).WithOutcome(endpoint.NotExecuted), nil, tells(j.msg))
 }
 
+// abandon answers for the handlers that would not end: after this nobody publishes their replies.
+func (op *operation) abandon() {
+	op.jobs.abandon(func(m *nats.Msg) {
+		op.bus.replyError(m.Reply, errShutdown.WithOutcome(endpoint.Executed), nil, tells(m))
+	})
+}
+
 // tells reports whether a request asks who answers it, where nothing else of its metadata matters.
 func tells(m *nats.Msg) bool {
 	var meta wire.Request
@@ -269,8 +276,8 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 	if err != nil {
 		return op.fail(c, j, meta, err)
 	}
-	if j.msg.Reply == "" {
-		return nil // published, not requested
+	if j.msg.Reply == "" || j.answered() {
+		return nil // published, not requested; or too late
 	}
 	h, err := op.replyHeaders(c, meta, mediaType)
 	if err != nil {
@@ -343,7 +350,9 @@ func (op *operation) fail(c *endpoint.Call, j *job, meta *wire.Request, err erro
 	if c.Reply.Validate() == nil {
 		app = &c.Reply
 	}
-	op.bus.replyError(j.msg.Reply, e, app, meta.Tell)
+	if !j.answered() {
+		op.bus.replyError(j.msg.Reply, e, app, meta.Tell)
+	}
 	return e
 }
 
