@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,32 @@ type service struct {
 	mute    bool          // the broker does not let it be asked
 	unasked atomic.Uint64 // nor us ask it, in this epoch of the connection (its reconnects and one)
 	subs    []*nats.Subscription
+	verbs   bucket // of the answers it may give
+}
+
+// verbRate is how many verbs a service answers in a second, and at once after a silence. An INFO is long and its question
+// costs nothing: beyond that, silence.
+const verbRate = 20
+
+// bucket lets verbRate pass in a second. The zero value is full.
+type bucket struct {
+	mu   sync.Mutex
+	full time.Time // when it will be
+}
+
+// take reports whether there is one left, and takes it.
+func (b *bucket) take(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.full.Before(now) {
+		b.full = now
+	}
+	next := b.full.Add(time.Second / verbRate)
+	if next.Sub(now) > time.Second {
+		return false
+	}
+	b.full = next
+	return true
 }
 
 // The keys of endpoint metadata, see Discovery in docs/protocol.md.
@@ -150,6 +177,9 @@ func (b *Bus) answer(s *service, m *nats.Msg) {
 	}
 	if b.hostileReply(m.Reply) {
 		b.malformed.Add(1)
+		return
+	}
+	if !strings.HasPrefix(m.Reply, b.mux.prefix) && !s.verbs.take(time.Now()) { // we ask ourselves as often as we like
 		return
 	}
 	verb, _, _ := strings.Cut(strings.TrimPrefix(m.Subject, b.srvRoot+"."), ".")

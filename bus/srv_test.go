@@ -125,6 +125,40 @@ func answers(t *testing.T, nc *nats.Conn, subject string) (bodies [][]byte) {
 	}
 }
 
+// Who floods the verbs gets little for it, takes nothing from other services, and does not make the bus unready.
+func TestVerbsAreRationed(t *testing.T) {
+	const services = 30
+	s := bustest.Server(t, embedded.WithoutListener())
+	b := bustest.Connect(t, s, quiet())
+	for i := range services {
+		serve(t, b, fmt.Sprintf("svc%d.add", i), endpoint.New(add))
+	}
+	caller := bustest.Connect(t, s, quiet())
+	found, err := caller.Discover(t.Context(), "")
+	assert.NoError(t, err)
+	assert.Equal(t, len(found), services, "a listing is complete")
+
+	nc := foreign(t, s)
+	var heard atomic.Int32
+	respond(t, nc, "sink", func(*nats.Msg) { heard.Add(1) })
+	start := time.Now()
+	for range 2000 {
+		for _, verb := range []string{"INFO", "STATS", "PING"} {
+			assert.NoError(t, nc.PublishRequest("$SRV."+verb+".svc0", "sink", nil))
+		}
+	}
+	assert.NoError(t, nc.Flush())
+	for range 30 {
+		assert.NoError(t, b.Ready(t.Context()))
+	}
+	assert.NoError(t, nc.Flush())
+	most := 20 + int32(20*time.Since(start)/time.Second) + 1
+	got := heard.Load()
+	assert.True(t, got > 0 && got <= most, fmt.Sprint(got, " answers, at most ", most))
+	_, err = nc.Request("$SRV.INFO.svc1", nil, 10*time.Second)
+	assert.NoError(t, err)
+}
+
 // What has nothing to say is still valid.
 func TestVerbsOfAnEmptyServiceAreValid(t *testing.T) {
 	b := bustest.New(t, quiet())
