@@ -67,21 +67,13 @@ func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
 	}
 	slot, secret := p.bus.mux.open(nil)
 	if slot == nil {
-		return nil, p.bus.sendError(nats.ErrConnectionClosed, 0)
+		return nil, p.bus.ended()
 	}
 	defer p.bus.mux.close(slot)
 	if err := p.send(c, slot, secret, body, mediaType, now, left); err != nil {
 		return nil, err
 	}
 	return p.wait(ctx, c, slot, deadline, done)
-}
-
-// offline tells a connection that is away for now from one that is gone.
-func (b *Bus) offline() *endpoint.Error {
-	if b.nc.IsClosed() {
-		return b.sendError(nats.ErrConnectionClosed, 0)
-	}
-	return b.sendError(nats.ErrDisconnected, 0)
 }
 
 // send publishes the request. Metadata rides in the reply subject; only what has no place there makes headers.
@@ -169,7 +161,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, s *slot, deadline ti
 		select {
 		case msg := <-s.ch:
 			if msg == nil {
-				return nil, p.bus.sendError(nats.ErrConnectionClosed, 0).WithOutcome(endpoint.MaybeExecuted)
+				return nil, p.bus.ended().WithOutcome(endpoint.MaybeExecuted)
 			}
 			if garbled(msg) {
 				p.bus.malformed.Add(1)

@@ -77,7 +77,7 @@ func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool
 		}
 	})
 	if slot == nil {
-		return b.sendError(nats.ErrConnectionClosed, 0)
+		return b.ended()
 	}
 	defer b.mux.close(slot)
 	if !b.nc.IsConnected() {
@@ -97,7 +97,7 @@ func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool
 		select {
 		case m := <-answers:
 			if m == nil {
-				return b.sendError(nats.ErrConnectionClosed, 0)
+				return b.ended()
 			}
 			if garbled(m) { // one peer's trouble is not everybody's
 				b.malformed.Add(1)

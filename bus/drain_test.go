@@ -409,6 +409,36 @@ func TestServeTakenBackDropsNothing(t *testing.T) {
 	assert.Equal(t, len(b.Stats()), 1)
 }
 
+// A connection that is closed for good, by whomever, ends the calls that wait on it.
+func TestClosedConnectionEndsCallsInFlight(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener())
+	asked := make(chan struct{}, 4)
+	respond(t, foreign(t, s), "foreign.mute", func(*nats.Msg) { asked <- struct{}{} })
+	owned, err := bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s)))
+	assert.NoError(t, err)
+	adopted, err := bus.New(foreign(t, s), quiet())
+	assert.NoError(t, err)
+	for _, b := range []*bus.Bus{owned, adopted} {
+		errs := make(chan error, 2)
+		for range 2 {
+			go func() {
+				_, err := adder(b, "foreign.mute")(context.Background(), &AddRequest{})
+				errs <- err
+			}()
+		}
+		<-asked
+		<-asked
+		b.Conn().Close()
+		timed(t, soon, func() {
+			for range 2 {
+				failed(t, <-errs, endpoint.Unavailable, endpoint.ReasonConnectionClosed, endpoint.MaybeExecuted)
+			}
+			assert.NoError(t, b.Close())
+		})
+		assert.Equal(t, b.Slots(), 0)
+	}
+}
+
 func TestEndOnALostConnection(t *testing.T) {
 	for name, end := range map[string]func(b *bus.Bus) error{
 		"close": (*bus.Bus).Close,
@@ -444,5 +474,8 @@ func TestAdoptedConnectionStays(t *testing.T) {
 	assert.NoError(t, err)
 	assert.Equal(t, string(m.Data), "x")
 	_, err = adder(b, "mine.echo")(t.Context(), &AddRequest{1, 2})
+	e := failed(t, err, endpoint.Unavailable, endpoint.ReasonConnectionClosed, endpoint.NotSent)
+	assert.Equal(t, e.Message, "the bus is closed", "the connection is not")
+	_, err = b.Discover(t.Context(), "")
 	failed(t, err, endpoint.Unavailable, endpoint.ReasonConnectionClosed, endpoint.NotSent)
 }

@@ -21,6 +21,22 @@ var (
 	errGarbledReply   = endpoint.Internal.New("the headers of the reply can't be read").WithReason(endpoint.ReasonProtocol)
 )
 
+// offline tells a connection that is away for now from one that is gone.
+func (b *Bus) offline() *endpoint.Error {
+	if b.nc.IsClosed() {
+		return b.sendError(nats.ErrConnectionClosed, 0)
+	}
+	return b.sendError(nats.ErrDisconnected, 0)
+}
+
+// ended is for calls that nobody receives a reply to any more: the bus has come to its end, or its connection.
+func (b *Bus) ended() *endpoint.Error {
+	if b.nc.IsClosed() {
+		return b.sendError(nats.ErrConnectionClosed, 0)
+	}
+	return endpoint.Unavailable.New("the bus is closed").WithReason(endpoint.ReasonConnectionClosed).WithOutcome(endpoint.NotSent)
+}
+
 // sendError turns the failure of a publish into an error of the call: nothing was sent.
 func (b *Bus) sendError(err error, size int) *endpoint.Error {
 	e := func(code endpoint.Code, reason, format string, a ...any) *endpoint.Error {

@@ -54,7 +54,8 @@ func newReplyMux(nc *nats.Conn, prefix string) (*replyMux, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = sub.SetPendingLimits(-1, -1) // deliver never blocks
+	_ = sub.SetPendingLimits(-1, -1)               // deliver never blocks
+	sub.SetClosedHandler(func(string) { m.end() }) // also when the connection is closed for good
 	m.sub = sub
 	return m, nil
 }
@@ -79,7 +80,7 @@ func (m *replyMux) open(sink func(*nats.Msg)) (*slot, uint64) {
 	return s, secret
 }
 
-// end tells everybody who waits that no reply will come any more.
+// end tells everybody who waits that no reply will come any more. It may be called more than once.
 func (m *replyMux) end() {
 	m.mu.Lock()
 	m.ended = true
