@@ -34,7 +34,7 @@ type operation struct {
 }
 
 func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middleware) (*operation, error) {
-	if ep == nil {
+	if ep == nil || ep.Spec() == nil {
 		return nil, errors.New("a nil endpoint")
 	}
 	if err := ep.Err(); err != nil {
@@ -57,6 +57,9 @@ func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middl
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", subject, err)
 	}
+	if ep.Handler() == nil {
+		return nil, fmt.Errorf("%s: a middleware returned a nil handler", subject)
+	}
 	op := &operation{
 		bus: b, base: base, left: make(chan struct{}), subject: subject, spec: s, handler: ep.Handler(), codecs: set,
 		any: isPayload(s.NewRequest()), info: info,
@@ -69,11 +72,15 @@ func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middl
 	if s.Backlog != 0 {
 		op.jobs.backlog = max(s.Backlog, 0)
 	}
+	op.jobs.limit, op.jobs.backlog = min(op.jobs.limit, noLimit), min(op.jobs.backlog, noLimit)
 	if s.BacklogWait > 0 {
 		op.jobs.wait = s.BacklogWait
 	}
 	return op, nil
 }
+
+// noLimit is as good as none, and small enough to be added up.
+const noLimit = 1 << 29
 
 func isPayload(m any) bool {
 	_, ok := m.(*codec.Payload)

@@ -15,10 +15,11 @@ import (
 
 // Serve serves an endpoint on a subject, or a service's endpoints below it: all or nothing. When it returns, the broker
 // knows. Faults of construction, a bad or taken subject, types that no codec can carry and streams (which this version of
-// the bus does not carry) are refused, all at once, naming the culprit; a bus that drains refuses everything.
+// the bus does not carry) are refused, all at once, naming the culprit; a bus that drains, or has no connection just now,
+// refuses everything.
 func (b *Bus) Serve(subject string, s endpoint.Servable) error {
 	if s == nil {
-		return endpoint.InvalidArgument.Errorf("serve %.80q: nothing to serve", subject)
+		return fault(subject, endpoint.InvalidArgument, errNothing)
 	}
 	ops, errs := b.build(subject, s)
 	b.serving.Lock()
@@ -34,12 +35,20 @@ func (b *Bus) Serve(subject string, s endpoint.Servable) error {
 	return err
 }
 
-func serveError(base string, err error) error {
-	e := endpoint.CodeOf(err).Wrap(err, fmt.Sprintf("serve %.80q: %v", base, err))
-	if cause, ok := errors.AsType[*endpoint.Error](err); ok {
-		e = e.WithReason(cause.Reason())
+var errNothing = errors.New("nothing to serve")
+
+// fault is what is wrong with what Serve was given.
+func fault(base string, code endpoint.Code, err error) error {
+	reason := endpoint.ReasonConstruction
+	if code == endpoint.Unimplemented {
+		reason = endpoint.ReasonUnsupported
 	}
-	return e
+	return code.Wrap(err, fmt.Sprintf("serve %.80q: %v", base, err)).WithReason(reason).WithOutcome(endpoint.NotSent)
+}
+
+// serveError is what the connection had to say to Serve.
+func serveError(base string, e *endpoint.Error) error {
+	return e.Code.Wrap(e, fmt.Sprintf("serve %.80q: %v", base, e)).WithReason(e.Reason()).WithOutcome(e.Outcome())
 }
 
 // build makes the operations and collects what is wrong with them. It runs the user's code, middleware that may use the
@@ -62,13 +71,16 @@ func (b *Bus) enter(base string, ops []*operation, errs []error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.state != running {
-		return endpoint.Unavailable.Errorf("serve %.80q: the bus is draining", base).WithReason(reasonDraining)
+		return endpoint.Unavailable.Errorf("serve %.80q: the bus is draining", base).WithReason(reasonDraining).WithOutcome(endpoint.NotSent)
 	}
 	if err := b.check(base, ops, errs); err != nil {
 		return err
 	}
+	if !b.nc.IsConnected() {
+		return serveError(base, b.offline())
+	}
 	if err := b.register(ops); err != nil {
-		return err
+		return fault(base, endpoint.InvalidArgument, err)
 	}
 	if err := b.subscribe(ops); err != nil {
 		b.forget(ops)
@@ -103,21 +115,21 @@ func (b *Bus) check(base string, ops []*operation, errs []error) error {
 		seen[op.subject] = true
 	}
 	if len(ops) == 0 && len(errs) == 0 {
-		errs = append(errs, errors.New("nothing to serve"))
+		errs = append(errs, errNothing)
 	}
 	if err := errors.Join(errs...); err != nil {
 		code := endpoint.InvalidArgument
 		if errors.Is(err, endpoint.Unimplemented) {
 			code = endpoint.Unimplemented
 		}
-		return code.Wrap(err, fmt.Sprintf("serve %.80q: %v", base, err))
+		return fault(base, code, err)
 	}
 	return nil
 }
 
 // subscribe starts the operations (lock held). The endpoints come last: of several things that the broker denies, its last
 // word is then about one of them.
-func (b *Bus) subscribe(ops []*operation) error {
+func (b *Bus) subscribe(ops []*operation) *endpoint.Error {
 	for _, op := range ops {
 		if s := b.services[op.spec.Service]; len(s.subs) == 0 {
 			if err := b.announce(s); err != nil {
@@ -152,7 +164,8 @@ func (b *Bus) confirm(base string, ops []*operation, before error) error {
 	if err := b.nc.LastError(); err != nil && !errors.Is(err, before) && errors.Is(err, nats.ErrPermissionViolation) {
 		for _, op := range ops {
 			if strings.Contains(err.Error(), `"`+op.subject+`"`) {
-				return serveError(base, endpoint.PermissionDenied.Wrap(err, "this client may not subscribe to "+op.subject))
+				denied := endpoint.PermissionDenied.Wrap(err, "this client may not subscribe to "+op.subject)
+				return serveError(base, denied.WithOutcome(endpoint.NotExecuted))
 			}
 		}
 		if strings.Contains(err.Error(), b.id) { // the verbs of this very instance: it is served all the same

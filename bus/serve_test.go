@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,8 +91,9 @@ func TestServeFaultsAreReportedAtOnce(t *testing.T) {
 		endpoint.New[*AddRequest, *AddResponse](nil),
 		endpoint.New(func(context.Context, *Deep) (*AddResponse, error) { return nil, nil }),
 		endpoint.New(add, endpoint.Concurrency(-1)),
+		{},
 	})
-	assert.ErrorIs(t, err, endpoint.InvalidArgument)
+	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
 	assert.Contains(t, err.Error(), `"svc.taken"`, "served already", "nil endpoint", "function", "Inner.C", "Concurrency")
 	assert.Equal(t, b.Conn().NumSubscriptions(), before, "nothing is subscribed after a refusal")
 
@@ -107,18 +109,45 @@ func TestServeFaultsAreReportedAtOnce(t *testing.T) {
 
 	for name, s := range map[string]endpoint.Servable{
 		"nil": nil, "nothing": group{}, "twice": group{endpoint.New(add), endpoint.New(add)}, "nil endpoint": (*endpoint.Endpoint)(nil),
+		"zero endpoint": &endpoint.Endpoint{},
 	} {
-		assert.ErrorIs(t, b.Serve("svc.x", s), endpoint.InvalidArgument, name)
+		t.Run(name, func(t *testing.T) {
+			failed(t, b.Serve("svc.x", s), endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
+		})
 	}
-	assert.ErrorIs(t, b.Serve("svc.taken", endpoint.New(add)), endpoint.InvalidArgument)
+	failed(t, b.Serve("svc.taken", endpoint.New(add)), endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
 	assert.Equal(t, b.Conn().NumSubscriptions(), before)
 	assert.Equal(t, len(b.Stats()), 2)
+}
+
+// A middleware of the bus that makes no handler is a fault of construction, not a panic at the first call.
+func TestNilHandlerIsRefused(t *testing.T) {
+	b := bustest.New(t, quiet())
+	b.Use(func(endpoint.Handler) endpoint.Handler { return nil })
+	err := b.Serve("svc.add", endpoint.New(add))
+	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
+	assert.Contains(t, err.Error(), "svc.add", "nil handler")
+}
+
+// The largest limit is no limit.
+func TestLargestLimits(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener())
+	b := bustest.Connect(t, s, quiet(), bus.WithConcurrency(math.MaxInt))
+	serve(t, b, "svc.bus", endpoint.New(add))
+	serve(t, b, "svc.concurrency", endpoint.New(add, endpoint.Concurrency(math.MaxInt)))
+	serve(t, b, "svc.backlog", endpoint.New(add, endpoint.Concurrency(1), endpoint.Backlog(math.MaxInt, 0)))
+	serve(t, b, "svc.both", endpoint.New(add, endpoint.Concurrency(math.MaxInt), endpoint.Backlog(math.MaxInt, 0)))
+	for _, name := range []string{"bus", "concurrency", "backlog", "both"} {
+		resp, err := adder(b, "svc."+name)(t.Context(), &AddRequest{1, 2})
+		assert.NoError(t, err, name)
+		assert.Equal(t, resp.Sum, 3)
+	}
 }
 
 func TestStreamsAreUnimplemented(t *testing.T) {
 	b := bustest.New(t, quiet())
 	err := b.Serve("svc.count", endpoint.NewServerStream(endpoint.Emit(func(context.Context, *AddRequest, func(*AddResponse) error) error { return nil })))
-	assert.ErrorIs(t, err, endpoint.Unimplemented)
+	failed(t, err, endpoint.Unimplemented, endpoint.ReasonUnsupported, endpoint.NotSent)
 	for _, err := range endpoint.ServerStreamCaller[*AddRequest, *AddResponse](b, "svc.count")(t.Context(), &AddRequest{}) {
 		failed(t, err, endpoint.Unimplemented, endpoint.ReasonUnsupported, endpoint.NotSent)
 	}
@@ -131,7 +160,7 @@ func TestPublishedInfoMustFit(t *testing.T) {
 	b := bustest.Connect(t, bustest.Server(t, embedded.WithoutListener(), embedded.WithMaxPayload(2048)), quiet())
 	before := b.Conn().NumSubscriptions()
 	err := b.Serve("svc.add", endpoint.New(add, endpoint.Doc(strings.Repeat("long ", 500))))
-	assert.ErrorIs(t, err, endpoint.InvalidArgument)
+	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
 	assert.Contains(t, err.Error(), "svc.add", "2048")
 	assert.Equal(t, b.Conn().NumSubscriptions(), before)
 	serve(t, b, "svc.add", endpoint.New(add))
@@ -146,7 +175,7 @@ func TestSubscriptionDenied(t *testing.T) {
 	assert.NoError(t, b.Ready(t.Context()))
 	before := b.Conn().NumSubscriptions()
 	err := b.Serve("svc.Not", endpoint.New(add))
-	assert.ErrorIs(t, err, endpoint.PermissionDenied)
+	failed(t, err, endpoint.PermissionDenied, "", endpoint.NotExecuted)
 	assert.Contains(t, err.Error(), "svc.Not")
 	assert.Equal(t, b.Conn().NumSubscriptions(), before)
 	assert.Equal(t, len(b.Stats()), 2)

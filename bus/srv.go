@@ -91,7 +91,7 @@ func (b *Bus) register(ops []*operation) error {
 		}
 		if err != nil {
 			b.forget(ops)
-			return endpoint.InvalidArgument.Wrap(err, err.Error())
+			return err
 		}
 	}
 	return nil
@@ -155,7 +155,7 @@ func (s *service) silence() {
 
 // announce subscribes a service to the verbs of ADR-32 (lock held). The subjects are the ones that the documented
 // permissions name.
-func (b *Bus) announce(s *service) error {
+func (b *Bus) announce(s *service) *endpoint.Error {
 	subjects := []string{
 		b.srvRoot + ".PING", b.srvRoot + ".INFO", b.srvRoot + ".STATS",
 		b.srvRoot + ".*." + s.name, b.srvRoot + ".*." + s.name + "." + b.id,
