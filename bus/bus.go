@@ -16,9 +16,6 @@ import (
 	"context"
 	crand "crypto/rand"
 	"errors"
-	"fmt"
-	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -81,16 +78,16 @@ type Instance = endpoint.Instance
 
 // Connect makes a bus on a connection of its own, with the settings that make failures prompt: publishing while
 // disconnected fails at once, reconnects go on for good with jitter, a dead peer is noticed within six seconds. Drain or Close
-// ends it. It fails with every fault of its options, or when the broker can't be reached, or when this client may not
-// receive replies.
+// ends it. It fails with every fault of its options (invalid_argument), when the broker can't be reached (unavailable,
+// reason disconnected), or when this client may not connect (unauthenticated) or receive replies (permission_denied).
 func Connect(url string, opts ...Option) (*Bus, error) {
 	c, err := newConfig(opts)
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(url, append(connDefaults(c), c.nats...)...)
+	nc, err := nats.Connect(url, slices.Concat(connDefaults(c), c.nats, []nats.Option{dialing})...)
 	if err != nil {
-		return nil, fmt.Errorf("bus: connect to %s: %w", redact(url), err)
+		return nil, connectError(err, "connect to "+redact(url))
 	}
 	b, err := newBus(nc, c, true)
 	if err != nil {
@@ -109,10 +106,10 @@ func New(nc *nats.Conn, opts ...Option) (*Bus, error) {
 		return nil, err
 	}
 	if nc == nil {
-		return nil, errors.New("bus: the connection is nil")
+		return nil, misconfigured(errors.New("the connection is nil"))
 	}
 	if len(c.nats) > 0 {
-		return nil, errors.New("bus: WithNATS is for Connect: New takes the connection as it is")
+		return nil, misconfigured(errors.New("WithNATS is for Connect: New takes the connection as it is"))
 	}
 	return newBus(nc, c, false)
 }
@@ -126,11 +123,7 @@ func newBus(nc *nats.Conn, c *config, owned bool) (*Bus, error) {
 	b.hurry, b.rush = context.WithCancel(context.Background())
 	b.taken.Store(new(map[string]*operation))
 	b.maxPayload.Store(nc.MaxPayload())
-	prefix := c.inboxPrefix
-	if prefix == "" {
-		prefix = "_INBOX"
-	}
-	if err := b.openInbox(prefix + "." + newID()); err != nil {
+	if err := b.openInbox(c.inboxPrefix + "." + newID()); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -141,15 +134,15 @@ func (b *Bus) openInbox(prefix string) error {
 	before := b.nc.LastError()
 	mux, err := newReplyMux(b.nc, prefix)
 	if err != nil {
-		return fmt.Errorf("bus: subscribe to replies: %w", err)
+		return connectError(err, "subscribe to replies")
 	}
 	if err := b.nc.FlushTimeout(5 * time.Second); err != nil {
 		_ = mux.sub.Unsubscribe()
-		return fmt.Errorf("bus: subscribe to replies: %w", err)
+		return connectError(err, "subscribe to replies")
 	}
 	if err := b.nc.LastError(); err != nil && !errors.Is(err, before) && strings.Contains(err.Error(), prefix) {
 		_ = mux.sub.Unsubscribe()
-		return fmt.Errorf("bus: this client may not receive replies below %s (see WithInboxPrefix): %w", prefix, err)
+		return connectError(err, "receive replies below "+prefix+" (see WithInboxPrefix)")
 	}
 	b.mux = mux
 	return nil
@@ -157,65 +150,6 @@ func (b *Bus) openInbox(prefix string) error {
 
 // newID returns 26 characters that no one can guess.
 func newID() string { return crand.Text() }
-
-// connDefaults are the settings of a connection that the bus owns.
-func connDefaults(c *config) []nats.Option {
-	opts := []nats.Option{
-		nats.ReconnectBufSize(-1), // a request must not be sent after its caller gave up
-		nats.MaxReconnects(-1),
-		nats.CustomReconnectDelay(reconnectDelay),
-		nats.PingInterval(2 * time.Second),
-		nats.MaxPingsOutstanding(2),
-		nats.FlusherTimeout(5 * time.Second),
-		nats.ReconnectOnFlusherError(),
-		nats.IgnoreAuthErrorAbort(),
-		nats.DrainTimeout(5 * time.Second),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			subject := ""
-			if sub != nil {
-				subject = sub.Subject
-			}
-			c.report(slog.LevelWarn, "nats error", slog.String("subject", subject), slog.Any("error", err))
-		}),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				c.report(slog.LevelWarn, "nats connection lost", slog.Any("error", err))
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			c.maxPayload.Store(nc.MaxPayload())
-			c.report(slog.LevelInfo, "nats connection back", slog.String("server", nc.ConnectedUrlRedacted()))
-		}),
-	}
-	if c.name != "" {
-		opts = append(opts, nats.Name(c.name))
-	}
-	return opts
-}
-
-// reconnectDelay spreads the clients of a server that restarts: the first delay is uniform over two seconds, later ones
-// have full jitter up to five.
-func reconnectDelay(attempts int) time.Duration {
-	if attempts <= 1 {
-		return rand.N(2 * time.Second)
-	}
-	return rand.N(min(2*time.Second<<min(attempts-1, 4), 5*time.Second))
-}
-
-// redact leaves user information out of an URL, or a list of them.
-func redact(url string) string {
-	urls := strings.Split(url, ",")
-	for i, u := range urls {
-		if at := strings.LastIndexByte(u, '@'); at >= 0 {
-			scheme := ""
-			if s := strings.Index(u, "://"); s >= 0 && s < at {
-				scheme = u[:s+3]
-			}
-			urls[i] = scheme + u[at+1:]
-		}
-	}
-	return strings.Join(urls, ",")
-}
 
 // Use puts middleware outermost around every handler and every caller made from now on, the first outermost.
 func (b *Bus) Use(mws ...endpoint.Middleware) {

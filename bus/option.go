@@ -45,6 +45,7 @@ func newConfig(opts []Option) (*config, error) {
 		version: buildVersion(), codec: codec.JSON, logger: slog.Default(),
 		concurrency: endpoint.DefaultConcurrency, backlog: endpoint.DefaultBacklog, backlogWait: endpoint.DefaultBacklogWait,
 		timeout: 10 * time.Second, skew: 2 * time.Second, rpcRoot: wire.RPCRoot, srvRoot: wire.SRVRoot,
+		inboxPrefix: "_INBOX",
 	}
 	var errs []error
 	for _, o := range opts {
@@ -55,10 +56,15 @@ func newConfig(opts []Option) (*config, error) {
 		errs = append(errs, o(c))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("bus: %w", err)
+		return nil, misconfigured(err)
 	}
 	c.codecs = codec.NewSet(c.codec).With(c.more...)
 	return c, nil
+}
+
+// misconfigured is what Connect and New return for options, and what else they were given, that can't be.
+func misconfigured(err error) error {
+	return endpoint.InvalidArgument.Wrap(err, "bus: "+err.Error()).WithReason(endpoint.ReasonConstruction).WithOutcome(endpoint.NotSent)
 }
 
 // WithName names the one service that all endpoints of this bus belong to: letters, digits, - and _. By default each
@@ -98,11 +104,11 @@ func WithDescription(text string) Option {
 }
 
 // WithMetadata publishes keys and values with the service; the map is copied. By default none. Keys that start with _nats
-// belong to NATS.
+// belong to NATS, those that start with rpc. to the protocol.
 func WithMetadata(md map[string]string) Option {
 	return func(c *config) error {
 		for k := range md {
-			if k == "" || strings.HasPrefix(k, "_nats") {
+			if k == "" || strings.HasPrefix(k, "_nats") || strings.HasPrefix(k, "rpc.") {
 				return fmt.Errorf("WithMetadata: the key %q is empty or reserved", k)
 			}
 		}
@@ -169,8 +175,8 @@ func WithDefaultTimeout(d time.Duration) Option {
 	}
 }
 
-// WithInboxPrefix sets where replies go: below it, each bus adds a random token of its own. Permissions name it. By default
-// _INBOX.
+// WithInboxPrefix sets where replies go: below it, each bus adds a random token of its own, and another one for Conn().Request
+// where the bus makes the connection. Permissions name it. By default _INBOX.
 func WithInboxPrefix(prefix string) Option {
 	return func(c *config) error {
 		c.inboxPrefix = prefix
@@ -200,8 +206,9 @@ func WithRoots(rpc, srv string) Option {
 			if r == "" {
 				return errors.New("WithRoots: a root is empty")
 			}
-			if err := endpoint.ValidateSubject("x" + r); err != nil {
-				return named("WithRoots", err)
+			if err := endpoint.ValidateSubject("x" + r); err != nil { // which would refuse our own roots as they are
+				_, why, _ := strings.Cut(err.Error(), fmt.Sprintf("%.80q ", "x"+r))
+				return fmt.Errorf("WithRoots: the root %.80q %s", r, why)
 			}
 		}
 		c.rpcRoot, c.srvRoot = rpc, srv

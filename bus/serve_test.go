@@ -274,20 +274,37 @@ func TestOptionFaultsAreReportedAtOnce(t *testing.T) {
 	_, err := bus.Connect("nats://127.0.0.1:1", bus.WithName("no.dots"), bus.WithVersion("one"), bus.WithConcurrency(0), bus.WithDefaultTimeout(-1),
 		bus.WithClockSkew(-1), bus.WithInboxPrefix("a b"), bus.WithRoots("", "$SRV"), bus.WithCodec(nil), bus.WithCodecs(nil), bus.WithLogger(nil),
 		bus.WithMetadata(map[string]string{"_nats.x": ""}), nil)
-	assert.True(t, err != nil, "refused")
+	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
 	assert.Contains(t, err.Error(), "WithName", "WithVersion", "WithConcurrency", "WithDefaultTimeout", "WithClockSkew", "WithInboxPrefix", "WithRoots",
 		"WithCodec:", "WithCodecs:", "WithLogger", "WithMetadata", "nil option")
+	_, err = bus.Connect("", bus.WithMetadata(map[string]string{"rpc.v": "2"}))
+	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
+	_, err = bus.Connect("", bus.WithRoots("_RPC", "$S.>"))
+	assert.Contains(t, err.Error(), `WithRoots: the root "$S.>" has a wildcard`)
+	_, err = bus.Connect("", bus.WithRoots(strings.Repeat("r", 600), "$S"))
+	assert.Contains(t, err.Error(), `WithRoots: the root "rrr`, "512")
 	_, err = bus.New(nil)
+	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
 	assert.Contains(t, err.Error(), "nil")
 	s := bustest.Server(t, embedded.WithoutListener())
 	_, err = bus.New(foreign(t, s), bus.WithNATS(nats.Name("x")))
+	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
 	assert.Contains(t, err.Error(), "WithNATS")
 	_, err = bus.Connect("nats://user:secret@127.0.0.1:1")
+	failed(t, err, endpoint.Unavailable, endpoint.ReasonDisconnected, endpoint.NotSent)
+	assert.ErrorIs(t, err, nats.ErrNoServers)
 	assert.Contains(t, err.Error(), "127.0.0.1:1")
 	assert.True(t, !strings.Contains(err.Error(), "secret"), "no password in the error: "+err.Error())
+	guarded := bustest.Server(t, embedded.WithoutListener(), embedded.WithUsers(embedded.User{Name: "u", Password: "p"}))
+	_, err = bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(guarded)))
+	failed(t, err, endpoint.Unauthenticated, "", endpoint.NotSent)
 	for _, prefix := range []string{"_INBOX", "_INBOX.mine", "_RI.mine"} {
 		b := bustest.Connect(t, s, quiet(), bus.WithInboxPrefix(prefix))
+		assert.True(t, strings.HasPrefix(b.Conn().NewInbox(), prefix+"."), "the connection's own inboxes, too")
+		assert.Equal(t, len(b.Conn().Opts.InboxPrefix), len(prefix)+27)
 		_, err := adder(b, "svc.nobody")(t.Context(), &AddRequest{})
 		failed(t, err, endpoint.Unavailable, endpoint.ReasonNoResponders, endpoint.NotExecuted)
 	}
+	b := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.CustomInboxPrefix("mine")))
+	assert.True(t, strings.HasPrefix(b.Conn().NewInbox(), "mine."), "as the user says")
 }

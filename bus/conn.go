@@ -1,0 +1,98 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+)
+
+// connDefaults are the settings of a connection that the bus owns.
+func connDefaults(c *config) []nats.Option {
+	opts := []nats.Option{
+		nats.ReconnectBufSize(-1), // a request must not be sent after its caller gave up
+		nats.MaxReconnects(-1),
+		nats.CustomReconnectDelay(reconnectDelay),
+		nats.PingInterval(2 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.FlusherTimeout(5 * time.Second),
+		nats.ReconnectOnFlusherError(),
+		nats.IgnoreAuthErrorAbort(),
+		nats.DrainTimeout(5 * time.Second),
+		nats.CustomInboxPrefix(c.inboxPrefix + "." + newID()), // for those who use the connection: what may be guessed may be forged
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			c.report(slog.LevelWarn, "nats error", slog.String("subject", subject), slog.Any("error", err))
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				c.report(slog.LevelWarn, "nats connection lost", slog.Any("error", err))
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			c.maxPayload.Store(nc.MaxPayload())
+			c.report(slog.LevelInfo, "nats connection back", slog.String("server", nc.ConnectedUrlRedacted()))
+		}),
+	}
+	if c.name != "" {
+		opts = append(opts, nats.Name(c.name))
+	}
+	return opts
+}
+
+// userTimeout is how long the system keeps a connection whose peer acknowledges nothing: a little less than two pings take.
+const userTimeout = 5 * time.Second
+
+// dialing comes after the user's options: a dialer of theirs stays, and a timeout of theirs bounds ours.
+func dialing(o *nats.Options) error {
+	if o.Dialer == nil { //nolint:staticcheck // a CustomDialer would lose the timeout's split over several addresses, and MPTCP
+		o.Dialer = &net.Dialer{Timeout: o.Timeout, Control: boundSilence} //nolint:staticcheck // likewise
+	}
+	return nil
+}
+
+// reconnectDelay spreads the clients of a server that restarts: the first delay is uniform over two seconds, later ones
+// have full jitter up to five.
+func reconnectDelay(attempts int) time.Duration {
+	if attempts <= 1 {
+		return rand.N(2 * time.Second)
+	}
+	return rand.N(min(2*time.Second<<min(attempts-1, 4), 5*time.Second))
+}
+
+// redact leaves user information out of an URL, or a list of them.
+func redact(url string) string {
+	urls := strings.Split(url, ",")
+	for i, u := range urls {
+		if at := strings.LastIndexByte(u, '@'); at >= 0 {
+			scheme := ""
+			if s := strings.Index(u, "://"); s >= 0 && s < at {
+				scheme = u[:s+3]
+			}
+			urls[i] = scheme + u[at+1:]
+		}
+	}
+	return strings.Join(urls, ",")
+}
+
+// connectError is what the broker, or the way to it, had to say to Connect and New.
+func connectError(err error, doing string) error {
+	code, reason := endpoint.Unavailable, endpoint.ReasonDisconnected
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+		code, reason = endpoint.Unauthenticated, ""
+	case errors.Is(err, nats.ErrPermissionViolation):
+		code, reason = endpoint.PermissionDenied, ""
+	}
+	return code.Wrap(err, fmt.Sprintf("bus: %s: %v", doing, err)).WithReason(reason).WithOutcome(endpoint.NotSent)
+}
