@@ -53,10 +53,11 @@ func connDefaults(c *config) []nats.Option {
 // userTimeout is how long the system keeps a connection whose peer acknowledges nothing: a little less than two pings take.
 const userTimeout = 5 * time.Second
 
-// dialing comes after the user's options: a dialer of theirs stays, and a timeout of theirs bounds ours.
+// dialing comes after the user's options: a dialer of theirs stays, and a timeout of theirs bounds ours. It is no custom
+// dialer, which would lose the timeout's split over several addresses.
 func dialing(o *nats.Options) error {
-	if o.Dialer == nil { //nolint:staticcheck // a CustomDialer would lose the timeout's split over several addresses, and MPTCP
-		o.Dialer = &net.Dialer{Timeout: o.Timeout, Control: boundSilence} //nolint:staticcheck // likewise
+	if o.Dialer == nil {
+		o.Dialer = &net.Dialer{Timeout: o.Timeout, Control: boundSilence}
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func TestDialerBoundsSilence(t *testing.T) {
 	b, err := Connect(s.URL(), quiet, WithNATS(nats.Timeout(3*time.Second)))
 	assert.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close() })
-	dialer := b.nc.Opts.Dialer //nolint:staticcheck // see dialing
+	dialer := b.nc.Opts.Dialer
 	assert.Equal(t, dialer.Timeout, 3*time.Second, "the user's")
 	c, err := dialer.Dial("tcp", strings.TrimPrefix(s.URL(), "nats://"))
 	assert.NoError(t, err)
@@ -37,8 +37,8 @@ func TestDialerBoundsSilence(t *testing.T) {
 	assert.Equal(t, got, 5000)
 
 	own := &net.Dialer{}
-	b2, err := Connect(s.URL(), quiet, WithNATS(nats.Dialer(own))) //nolint:staticcheck // likewise
+	b2, err := Connect(s.URL(), quiet, WithNATS(nats.Dialer(own)))
 	assert.NoError(t, err)
-	assert.True(t, b2.nc.Opts.Dialer == own, "a dialer of the user's stays") //nolint:staticcheck // likewise
+	assert.True(t, b2.nc.Opts.Dialer == own, "a dialer of the user's stays")
 	assert.NoError(t, b2.Close())
 }

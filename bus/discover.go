@@ -21,8 +21,8 @@ const (
 )
 
 // Discover finds the instances that answer now: of one service, or of all for an empty name, whatever they are made with.
-// Without a deadline it takes at most two seconds; it ends early when no more answers come. Answers that can't be read are
-// left out. Nobody there is no error; that this client may not ask is one, permission_denied, at once.
+// Without a deadline it takes at most two seconds; it ends early when no more answers come. Answers that can't be read,
+// answers of one instance but the first, and endpoints on subjects that can't be are left out, and counted. Nobody there is no error; that this client may not ask is one, permission_denied, at once.
 func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
 	subject := b.srvRoot + ".INFO"
 	if name != "" {
@@ -37,13 +37,15 @@ func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
 		defer cancel()
 	}
 	var out []Instance
+	seen := map[[2]string]bool{}
 	err := b.ask(ctx, subject, func(m *nats.Msg) bool {
 		var info micro.Info
-		if json.Unmarshal(m.Data, &info) != nil || info.Type != micro.InfoResponseType || info.ID == "" {
+		if json.Unmarshal(m.Data, &info) != nil || !identified(&info) || seen[[2]string{info.Name, info.ID}] {
 			b.malformed.Add(1)
 			return true
 		}
-		out = append(out, instanceOf(&info))
+		seen[[2]string{info.Name, info.ID}] = true
+		out = append(out, b.instanceOf(&info))
 		return true
 	})
 	if noResponders(err) {
@@ -58,9 +60,19 @@ func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
 	return out, nil
 }
 
-func instanceOf(info *micro.Info) Instance {
+// identified reports whether an answer says who gave it, in words that may end in a subject or a label.
+func identified(info *micro.Info) bool {
+	return info.Type == micro.InfoResponseType && endpoint.ValidateServiceName(info.Name) == nil && endpoint.ValidateServiceName(info.ID) == nil
+}
+
+// instanceOf leaves out endpoints on subjects that can't be; other makes may serve patterns.
+func (b *Bus) instanceOf(info *micro.Info) Instance {
 	i := Instance{Service: info.Name, ID: info.ID, Version: info.Version, Description: info.Description, Metadata: info.Metadata}
 	for _, e := range info.Endpoints {
+		if endpoint.ValidatePattern(e.Subject) != nil {
+			b.malformed.Add(1)
+			continue
+		}
 		i.Endpoints = append(i.Endpoints, unpublish(e.Name, e.Subject, e.QueueGroup, e.Metadata))
 	}
 	return i

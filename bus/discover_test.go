@@ -102,6 +102,35 @@ func TestDiscoverLeavesOutWhatItCannotRead(t *testing.T) {
 	assert.Equal(t, own(caller).Malformed, uint64(10))
 }
 
+// Whoever may answer decides what is in an answer: what is found may end in subjects, labels and pages.
+func TestDiscoverTakesNoBadNames(t *testing.T) {
+	service, caller, s := pair(t)
+	serve(t, service, "svc.add", endpoint.New(add))
+	nc := foreign(t, s)
+	const form = `{"type":"io.nats.micro.v1.info_response","name":%q,"id":%q,"version":"1.0.0","endpoints":[%s]}`
+	respond(t, nc, "$SRV.INFO", func(m *nats.Msg) {
+		for _, body := range []string{
+			fmt.Sprintf(form, "twice", "ID1", ""), fmt.Sprintf(form, "twice", "ID1", ""), fmt.Sprintf(form, "twice", "ID2", ""),
+			fmt.Sprintf(form, "../x", "ID1", ""), fmt.Sprintf(form, "", "ID1", ""), fmt.Sprintf(form, "x", "a b\r\n", ""), fmt.Sprintf(form, "x", "a.>", ""),
+			fmt.Sprintf(form, "endpoints", "ID1", `{"name":"a","subject":"a.*.b"},{"name":"b","subject":"a..b"},{"name":"c","subject":"$SYS.x"},{"name":"d","subject":"d"}`),
+		} {
+			_ = m.Respond([]byte(body))
+		}
+	})
+	found, err := caller.Discover(t.Context(), "")
+	assert.NoError(t, err)
+	var got []string
+	for _, i := range found {
+		name := i.Service
+		for _, e := range i.Endpoints {
+			name += " " + e.Subject
+		}
+		got = append(got, name)
+	}
+	assert.Equal(t, got, []string{"endpoints a.*.b d", "svc svc.add", "twice", "twice"})
+	assert.Equal(t, own(caller).Malformed, uint64(7), "one double, four identities, two subjects")
+}
+
 func TestDiscoverKeepsItsDeadline(t *testing.T) {
 	_, caller, s := pair(t)
 	nc := foreign(t, s)
