@@ -47,7 +47,7 @@ type Bus struct {
 	mws      []endpoint.Middleware
 	served   map[string]*operation // by subject
 	services map[string]*service   // by name
-	leaving  map[*operation]bool   // taken away by Stop, and not yet at their end
+	leaving  map[*operation]bool   // taken away by Stop, and not known to be at their end
 	state    state
 	taken    atomic.Pointer[map[string]*operation] // a copy of served, for callbacks: they never wait for a lock
 

@@ -50,9 +50,6 @@ func connDefaults(c *config) []nats.Option {
 	return opts
 }
 
-// userTimeout is how long the system keeps a connection whose peer acknowledges nothing: a little less than two pings take.
-const userTimeout = 5 * time.Second
-
 // dialing comes after the user's options: a dialer of theirs stays, and a timeout of theirs bounds ours. It is no custom
 // dialer, which would lose the timeout's split over several addresses.
 func dialing(o *nats.Options) error {

@@ -1,6 +1,12 @@
 package bus
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
+
+// userTimeout is how long the system keeps a connection whose peer acknowledges nothing: a little less than two pings take.
+const userTimeout = 5 * time.Second
 
 // tcpUserTimeout is TCP_USER_TIMEOUT, which package syscall does not name on every architecture.
 const tcpUserTimeout = 0x12

@@ -238,7 +238,7 @@ func TestReadyWithoutPermissionToAsk(t *testing.T) {
 	asks := func(want uint64) {
 		t.Helper()
 		before := b.Conn().Stats().OutMsgs
-		timed(t, time.Second, func() { assert.NoError(t, b.Ready(t.Context())) })
+		timed(t, 1500*time.Millisecond, func() { assert.NoError(t, b.Ready(t.Context())) })
 		assert.Equal(t, b.Conn().Stats().OutMsgs-before, want)
 	}
 	asks(2)
@@ -256,7 +256,7 @@ func TestDiscoverWithoutPermissionToAsk(t *testing.T) {
 	b := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
 	for range 3 {
 		for _, name := range []string{"", "svc"} {
-			timed(t, time.Second, func() {
+			timed(t, 1500*time.Millisecond, func() {
 				_, err := b.Discover(t.Context(), name)
 				failed(t, err, endpoint.PermissionDenied, "", endpoint.NotExecuted)
 				assert.ErrorIs(t, err, nats.ErrPermissionViolation)

@@ -21,7 +21,7 @@ const lastWords = 500 * time.Millisecond
 
 // Stop takes away what Serve was given for the subject: it leaves the queue group, finishes what was taken and runs, and
 // may be served again. Handlers that don't end by the deadline (30 s if ctx has none) get their context canceled; those
-// that go on even so are named in the error. A subject that is not served is not_found.
+// that go on even so are named in the error, and still answer. A subject that is not served is not_found.
 func (b *Bus) Stop(ctx context.Context, subject string) error {
 	ctx, cancel := within(ctx)
 	defer cancel()
@@ -34,19 +34,21 @@ func (b *Bus) Stop(ctx context.Context, subject string) error {
 	}
 	b.forget(ops)
 	for _, op := range ops {
-		b.leaving[op] = true // a Drain in the meantime waits for them, too
+		b.leaving[op] = true // a Drain waits for them, too
 	}
 	b.mu.Unlock()
 	if len(ops) == 0 {
 		return endpoint.NotFound.Errorf("nothing was served on %.80q", subject)
 	}
-	err := b.finish(ctx, ops)
+	if err := b.finish(ctx, ops); err != nil {
+		return err // and a Drain has them to end
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, op := range ops {
 		delete(b.leaving, op)
 	}
-	return err
+	return nil
 }
 
 // Drain ends the bus gracefully: services cease to be found, leave their queue groups, finish what they took; handlers

@@ -270,10 +270,12 @@ func TestCallersOfWhatDoesNotEndAreAnswered(t *testing.T) {
 	for name, connect := range map[string]func() (*bus.Bus, error){
 		"owned":   func() (*bus.Bus, error) { return bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s))) },
 		"adopted": func() (*bus.Bus, error) { return bus.New(foreign(t, s), quiet()) },
+		"stopped": func() (*bus.Bus, error) { return bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s))) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := connect()
 			assert.NoError(t, err)
+			stopped := name == "stopped"
 			g := newGate(t)
 			returned := make(chan struct{}, 3)
 			serve(t, b, "svc.stubborn", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
@@ -294,6 +296,11 @@ func TestCallersOfWhatDoesNotEndAreAnswered(t *testing.T) {
 			g.await(t, 3)
 			late := own(caller).Late
 			timed(t, soon, func() {
+				over, cancel := context.WithCancel(t.Context())
+				cancel()
+				if stopped {
+					assert.ErrorIs(t, b.Stop(over, "svc.stubborn"), endpoint.DeadlineExceeded)
+				}
 				assert.ErrorIs(t, b.Close(), endpoint.DeadlineExceeded)
 				for range 3 {
 					failed(t, <-errs, endpoint.Unavailable, endpoint.ReasonDraining, endpoint.Executed)
@@ -303,7 +310,9 @@ func TestCallersOfWhatDoesNotEndAreAnswered(t *testing.T) {
 			for range 3 {
 				<-returned
 			}
-			assert.Eventually(t, func() bool { return statsOf(t, b, "svc.stubborn").Calls == 3 })
+			if !stopped {
+				assert.Eventually(t, func() bool { return statsOf(t, b, "svc.stubborn").Calls == 3 })
+			}
 			if !b.Conn().IsClosed() {
 				assert.NoError(t, b.Conn().Flush())
 			}

@@ -35,7 +35,7 @@ func TestLeastPrivilege(t *testing.T) {
 	}
 	service, caller, finder := as("service", "_RI.svc"), as("caller", "_RI.caller"), as("finder", "_RI.finder")
 	serve(t, service, "svc.add", endpoint.New(add))
-	timed(t, time.Second, func() {
+	timed(t, 1500*time.Millisecond, func() {
 		assert.NoError(t, service.Ready(t.Context()))
 		assert.NoError(t, caller.Ready(t.Context()))
 		_, err := adder(caller, "svc.add")(t.Context(), &AddRequest{1, 2})
