@@ -78,9 +78,10 @@ func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
 
 // send publishes the request. Metadata rides in the reply subject; only what has no place there makes headers.
 func (p *proxy) send(c *endpoint.Call, slot *slot, secret uint64, body []byte, mediaType string, now time.Time, left time.Duration) error {
+	trace := c.Trace()
 	meta := wire.Request{
-		HasTimeout: true, Timeout: left, HasSent: true, Sent: now.UnixMilli(),
-		MediaType: mediaType, Tell: c.Observed(), Attempt: c.Attempt, Trace: c.Trace(),
+		HasTimeout: true, Timeout: left, HasSent: true, Sent: now.UnixMilli(), MediaType: mediaType, Attempt: c.Attempt,
+		Trace: trace, Tell: c.Observed() || wire.Sampled(trace), // who looks at a trace wants to see who served it
 	}
 	var room [192]byte
 	token := append(room[:0], p.bus.mux.prefix...)
@@ -106,6 +107,10 @@ func (p *proxy) send(c *endpoint.Call, slot *slot, secret uint64, body []byte, m
 	size := len(body)
 	if n := wire.Size(h); n > endpoint.MaxHeaderBytes { // ours come on top of the application's
 		return endpoint.InvalidArgument.Errorf("headers of %d bytes, at most %d are sent", n, endpoint.MaxHeaderBytes).
+			WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.NotSent)
+	}
+	if n := wire.Lines(h); n > endpoint.MaxHeaderLines {
+		return endpoint.InvalidArgument.Errorf("%d headers, at most %d are sent", n, endpoint.MaxHeaderLines).
 			WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.NotSent)
 	}
 	if h == nil {

@@ -2,8 +2,10 @@ package endpoint_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
@@ -32,6 +34,11 @@ func TestCallerAllocs(t *testing.T) {
 	assert.Equal(t, allocs(t, func() { _, _ = sum(ctx, request) }), 1, "the Call alone")
 	bounded := caller(trivial, endpoint.Timeout(1e12))
 	assert.Equal(t, allocs(t, func() { _, _ = bounded(ctx, request) }), 1, "a deadline costs nothing")
+}
+
+// A Call is one of the allocator's 512 bytes; one field more would cost each call 64.
+func TestCallSize(t *testing.T) {
+	assert.True(t, unsafe.Sizeof(endpoint.Call{}) <= 512, fmt.Sprint(unsafe.Sizeof(endpoint.Call{}), " bytes"))
 }
 
 func TestMiddlewareAllocs(t *testing.T) {

@@ -38,7 +38,7 @@ type Call struct {
 	encoded  bool
 	body     []byte
 	bodyType string
-	bodyErr  error
+	bodyErr  *Error
 
 	// The reply as it travelled.
 	replyMsg  any
@@ -108,7 +108,10 @@ func (c *Call) Encoded() (body []byte, mediaType string, err error) {
 			r.bodyType = r.codec.Name()
 		}
 	}
-	return r.body, r.bodyType, r.bodyErr
+	if r.bodyErr != nil {
+		return nil, r.bodyType, r.bodyErr
+	}
+	return r.body, r.bodyType, nil
 }
 
 // SetBody gives a server's call its request as it arrived, with its media type and the codec for it (nil if the message

@@ -187,8 +187,18 @@ func packTrace(tp string) (b [25]byte, ok bool) {
 }
 
 func unpackTrace(b [25]byte) string {
-	return "00-" + hex.EncodeToString(b[:16]) + "-" + hex.EncodeToString(b[16:24]) + "-" + hex.EncodeToString(b[24:])
+	var out [traceLength]byte
+	copy(out[:], "00-")
+	hex.Encode(out[3:], b[:16])
+	out[35] = '-'
+	hex.Encode(out[36:], b[16:24])
+	out[52] = '-'
+	hex.Encode(out[53:], b[24:])
+	return string(out[:])
 }
+
+// traceLength is that of a traceparent of version 00.
+const traceLength = 55
 
 // noTrace is a trace id that is none, and in part a span id that is none.
 const noTrace = "00000000000000000000000000000000"
@@ -196,7 +206,7 @@ const noTrace = "00000000000000000000000000000000"
 // ValidTrace checks the form of a W3C traceparent: as long as those of version 00, of any version but ff, with a trace id and a
 // span id that are not all zeros.
 func ValidTrace(tp string) bool {
-	if len(tp) != 55 || tp[2] != '-' || tp[35] != '-' || tp[52] != '-' {
+	if len(tp) != traceLength || tp[2] != '-' || tp[35] != '-' || tp[52] != '-' {
 		return false
 	}
 	for i := range len(tp) {
@@ -211,9 +221,9 @@ func ValidTrace(tp string) bool {
 // Sampled reports whether a traceparent has the sampled flag. Such a one travels as a header, so that any peer and the
 // broker's own tracing see it.
 func Sampled(tp string) bool {
-	if !ValidTrace(tp) {
+	if len(tp) != traceLength {
 		return false
 	}
-	flags, err := strconv.ParseUint(tp[53:], 16, 8)
-	return err == nil && flags&1 == 1
+	flag := strings.IndexByte("0123456789abcdef", tp[traceLength-1])
+	return flag > 0 && flag&1 == 1 && ValidTrace(tp) // in this order: most are not sampled
 }
