@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"postbus.example/endpoint"
@@ -96,13 +97,7 @@ func Hedge(p HedgePolicy) endpoint.Middleware {
 // retryHedge is Retry and Hedge as one: each attempt of the Retry is hedged. It takes charge of a call for both of
 // them, or for neither. Hedges draw on the budget of the retries, too, unless they have one of their own.
 func retryHedge(retries RetryPolicy, hedges HedgePolicy) endpoint.Middleware {
-	var faults []error
-	for _, f := range retries.complete() {
-		faults = append(faults, fmt.Errorf("Retry: %w", f))
-	}
-	for _, f := range hedges.complete() {
-		faults = append(faults, fmt.Errorf("Hedge: %w", f))
-	}
+	faults := slices.Concat(within("Retry", retries.complete()), within("Hedge", hedges.complete()))
 	if faults != nil {
 		return broken("Client", faults...)
 	}

@@ -2,6 +2,8 @@ package middleware
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -28,10 +30,10 @@ type Defaults struct {
 	// Authenticate lets handlers know who calls, see [Authenticate].
 	Authenticate func(context.Context, *endpoint.Call) (context.Context, error)
 
-	// Concurrency bounds the handlers that run at once, see [Concurrency]; Adaptive finds the bound itself, see
-	// [AdaptiveConcurrency]; Limiter bounds how many start, see [RateLimit].
-	Concurrency int
+	// Adaptive bounds the handlers that run at once by the time that calls wait, see [AdaptiveConcurrency]; Concurrency
+	// bounds those of all endpoints together, see [Concurrency]; Limiter bounds how many start, see [RateLimit].
 	Adaptive    *AdaptivePolicy
+	Concurrency int
 	Limiter     Limiter
 
 	// Throttle keeps calls back while the peer refuses, see [Throttle].
@@ -50,24 +52,27 @@ type Defaults struct {
 
 // Server is the recommended stack for handlers, outermost first:
 //
-//	Recover → Metrics → Tracing → Log → Timeout → Authenticate → Concurrency, AdaptiveConcurrency → RateLimit → Validate
+//	Recover → Metrics → Tracing → Log → Timeout → AdaptiveConcurrency → Authenticate → Concurrency → RateLimit → Validate
 //
 // It acts on the server's side only, so that bus.Use(Server(d), Client(d)) is right. What refuses stands before what
 // decodes, so a refusal is cheap; what measures stands around what refuses, so that it is seen. docs/middleware.md has the
 // reasons of the order.
 func Server(d Defaults) endpoint.Middleware {
+	if faults := d.serverFaults(); faults != nil {
+		return endpoint.OnServer(broken("Server", faults...))
+	}
 	mws := []endpoint.Middleware{Recover(), d.Metrics, d.Tracing, d.log()}
 	if d.Timeout != 0 {
 		mws = append(mws, Timeout(d.Timeout))
+	}
+	if d.Adaptive != nil {
+		mws = append(mws, AdaptiveConcurrency(*d.Adaptive))
 	}
 	if d.Authenticate != nil {
 		mws = append(mws, Authenticate(d.Authenticate))
 	}
 	if d.Concurrency != 0 {
 		mws = append(mws, Concurrency(d.Concurrency))
-	}
-	if d.Adaptive != nil {
-		mws = append(mws, AdaptiveConcurrency(*d.Adaptive))
 	}
 	if d.Limiter != nil {
 		mws = append(mws, RateLimit(d.Limiter))
@@ -82,6 +87,9 @@ func Server(d Defaults) endpoint.Middleware {
 // It acts on the client's side only. The bound of an attempt is Retry's. The rate limit stands outside of the breaker, so
 // that its verdicts never open it; both stand inside of Retry, so that they see what is really sent.
 func Client(d Defaults) endpoint.Middleware {
+	if faults := d.clientFaults(); faults != nil {
+		return endpoint.OnClient(broken("Client", faults...))
+	}
 	mws := []endpoint.Middleware{d.Metrics, d.Tracing, d.log()}
 	if d.Timeout != 0 {
 		mws = append(mws, Timeout(d.Timeout))
@@ -107,6 +115,52 @@ func Client(d Defaults) endpoint.Middleware {
 		mws = append(mws, d.Tracing)
 	}
 	return endpoint.OnClient(mws...)
+}
+
+// serverFaults are those of all fields of the server's side, so that they are told at once. The policies are copies.
+func (d *Defaults) serverFaults() []error {
+	faults := belowZero(amount{"Timeout", float64(d.Timeout)}, amount{"Concurrency", float64(d.Concurrency)})
+	if d.Adaptive != nil {
+		p := *d.Adaptive
+		faults = append(faults, within("Adaptive", p.complete())...)
+	}
+	if d.Limiter != nil && absent(d.Limiter) {
+		faults = append(faults, errors.New("Limiter is a nil pointer"))
+	}
+	return faults
+}
+
+// clientFaults are those of the client's side.
+func (d *Defaults) clientFaults() []error {
+	faults := belowZero(amount{"Timeout", float64(d.Timeout)})
+	if d.Throttle != nil {
+		p := *d.Throttle
+		faults = append(faults, within("Throttle", p.complete())...)
+	}
+	if d.Retry != nil {
+		p := *d.Retry
+		faults = append(faults, within("Retry", p.complete())...)
+	}
+	if d.Hedge != nil {
+		p := *d.Hedge
+		faults = append(faults, within("Hedge", p.complete())...)
+	}
+	if d.CallLimiter != nil && absent(d.CallLimiter) {
+		faults = append(faults, errors.New("CallLimiter is a nil pointer"))
+	}
+	if d.Breaker != nil {
+		p := *d.Breaker
+		faults = append(faults, within("Breaker", p.complete())...)
+	}
+	return faults
+}
+
+// within says which field the faults of a policy are in.
+func within(field string, faults []error) []error {
+	for i, f := range faults {
+		faults[i] = fmt.Errorf("%s: %w", field, f)
+	}
+	return faults
 }
 
 func (d *Defaults) log() endpoint.Middleware {
