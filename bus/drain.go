@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -61,7 +62,7 @@ func (b *Bus) Drain(ctx context.Context) error {
 		ctx, cancel := within(ctx)
 		defer cancel()
 		defer context.AfterFunc(b.hurry, cancel)()
-		b.drainErr = b.drain(ctx)
+		b.drainErr = b.drainAndTell(ctx)
 		close(b.drained)
 	}
 	select {
@@ -89,6 +90,19 @@ func within(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeout(ctx, drainTime)
+}
+
+// drainAndTell logs the beginning and the end, as other events of the connection are.
+func (b *Bus) drainAndTell(ctx context.Context) error {
+	start := time.Now()
+	b.report(slog.LevelInfo, "bus drains", slog.String("instance", b.id))
+	err := b.drain(ctx)
+	level, attrs := slog.LevelInfo, []slog.Attr{slog.String("instance", b.id), slog.Duration("took", time.Since(start))}
+	if err != nil {
+		level, attrs = slog.LevelWarn, append(attrs, slog.Any("error", err))
+	}
+	b.report(level, "bus drained", attrs...)
+	return err
 }
 
 func (b *Bus) drain(ctx context.Context) error {
