@@ -3,6 +3,7 @@ package examples_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,7 +29,8 @@ func TestAddsvcErrors(t *testing.T) {
 		a, b int
 		want error
 	}{
-		{1, 2, nil}, {-1, 1, nil},
+		{1, 2, nil},
+		{-1, 1, nil},
 		{0, 0, addsvc.ErrTwoZeroes},
 		{1<<31 - 1, 0, nil}, {1<<31 - 1, 1, addsvc.ErrIntOverflow}, {1 << 31, 0, addsvc.ErrIntOverflow},
 		{-1 << 31, 0, nil}, {-1 << 31, -1, addsvc.ErrIntOverflow}, {1<<63 - 1, 1<<63 - 1, addsvc.ErrIntOverflow},
@@ -119,7 +121,7 @@ func TestAddsvcLimit(t *testing.T) {
 	for range 12 {
 		r, _ := post(t, front+"/addsvc/sum", `{"a":1,"b":2}`)
 		codes[r.StatusCode]++
-		if r.StatusCode == 429 {
+		if r.StatusCode == http.StatusTooManyRequests {
 			assert.Equal(t, r.Header.Get("Retry-After"), "1")
 		}
 	}

@@ -69,7 +69,7 @@ func run(t *testing.T, name string, args ...string) *program {
 	assert.NoError(t, err)
 	assert.NoError(t, p.cmd.Start())
 	var read sync.WaitGroup
-	read.Go(func() { p.read(log, t) })
+	read.Go(func() { p.read(log) })
 	read.Go(func() {
 		for s := bufio.NewScanner(out); s.Scan(); {
 			p.mu.Lock()
@@ -85,7 +85,7 @@ func run(t *testing.T, name string, args ...string) *program {
 	return p
 }
 
-func (p *program) read(log io.Reader, t *testing.T) {
+func (p *program) read(log io.Reader) {
 	for s := bufio.NewScanner(log); s.Scan(); {
 		var l line
 		if json.Unmarshal(s.Bytes(), &l) != nil {

@@ -91,7 +91,7 @@ func TestSecretsStayWhereTheyAre(t *testing.T) {
 				ctx = endpoint.WithHeader(ctx, "Authorization", token)
 			}
 			if _, err := endpoint.Caller[*message, *message](b, "svc."+name)(ctx, &message{canary}); err != nil {
-				for e := error(err); e != nil; e = errors.Unwrap(e) {
+				for e := err; e != nil; e = errors.Unwrap(e) {
 					told.WriteString(e.Error() + "\n")
 				}
 			}

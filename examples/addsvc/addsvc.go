@@ -9,19 +9,22 @@ import (
 	"postbus.example/endpoint"
 )
 
-// Messages.
 type (
+	// SumRequest has the numbers to add.
 	SumRequest struct {
 		A int `json:"a"`
 		B int `json:"b"`
 	}
+	// SumReply has their sum.
 	SumReply struct {
 		V int `json:"v"`
 	}
+	// ConcatRequest has the words to join.
 	ConcatRequest struct {
 		A string `json:"a"`
 		B string `json:"b"`
 	}
+	// ConcatReply has both in one.
 	ConcatReply struct {
 		V string `json:"v"`
 	}

@@ -8,11 +8,11 @@ import (
 	"postbus.example/endpoint"
 )
 
-// Messages.
-type (
-	Text   struct{ S string }
-	Number struct{ N int }
-)
+// Text is what both services are asked about.
+type Text struct{ S string }
+
+// Number is an answer.
+type Number struct{ N int }
 
 // Uppercase is a contract.
 type Uppercase struct {
