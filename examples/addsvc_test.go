@@ -32,8 +32,12 @@ func TestAddsvcErrors(t *testing.T) {
 		{1, 2, nil},
 		{-1, 1, nil},
 		{0, 0, addsvc.ErrTwoZeroes},
-		{1<<31 - 1, 0, nil}, {1<<31 - 1, 1, addsvc.ErrIntOverflow}, {1 << 31, 0, addsvc.ErrIntOverflow},
-		{-1 << 31, 0, nil}, {-1 << 31, -1, addsvc.ErrIntOverflow}, {1<<63 - 1, 1<<63 - 1, addsvc.ErrIntOverflow},
+		{1<<31 - 1, 0, nil},
+		{1<<31 - 1, 1, addsvc.ErrIntOverflow},
+		{1 << 31, 0, addsvc.ErrIntOverflow},
+		{-1 << 31, 0, nil},
+		{-1 << 31, -1, addsvc.ErrIntOverflow},
+		{1<<63 - 1, 1<<63 - 1, addsvc.ErrIntOverflow},
 		{-1 << 63, -1 << 63, addsvc.ErrIntOverflow},
 	} {
 		reply, err := svc.Sum(t.Context(), &addsvc.SumRequest{A: tc.a, B: tc.b})

@@ -24,7 +24,7 @@ func main() {
 
 func call(ctx context.Context, svc addsvc.Service) error {
 	if flag.NArg() != 3 {
-		return fmt.Errorf("usage: cli sum 1 2, or cli concat a b")
+		return errors.New("usage: cli sum 1 2, or cli concat a b")
 	}
 	switch a, b := flag.Arg(1), flag.Arg(2); flag.Arg(0) {
 	case "sum":
