@@ -92,17 +92,20 @@ func within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, drainTime)
 }
 
-// drainAndTell logs the beginning and the end, as other events of the connection are.
+// drainAndTell logs the beginning and the end, as other events of the connection are: quietly where nothing was served.
 func (b *Bus) drainAndTell(ctx context.Context) error {
-	start := time.Now()
-	b.report(slog.LevelInfo, "bus drains", slog.String("instance", b.id))
-	err := b.drain(ctx)
-	level, attrs := slog.LevelInfo, []slog.Attr{slog.String("instance", b.id), slog.Duration("took", time.Since(start))}
-	if err != nil {
-		level, attrs = slog.LevelWarn, append(attrs, slog.Any("error", err))
+	level, start, id := slog.LevelDebug, time.Now(), slog.String("instance", b.id)
+	if len(*b.taken.Load()) > 0 {
+		level = slog.LevelInfo
 	}
-	b.report(level, "bus drained", attrs...)
-	return err
+	b.report(level, "bus drains", id)
+	err := b.drain(ctx)
+	if err != nil {
+		b.report(slog.LevelWarn, "bus drained", id, slog.Duration("took", time.Since(start)), slog.Any("error", err))
+		return err
+	}
+	b.report(level, "bus drained", id, slog.Duration("took", time.Since(start)))
+	return nil
 }
 
 func (b *Bus) drain(ctx context.Context) error {

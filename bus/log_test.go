@@ -12,6 +12,7 @@ import (
 
 	"postbus.example/bus"
 	"postbus.example/embedded"
+	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
 
@@ -55,6 +56,7 @@ func TestEventsAreLogged(t *testing.T) {
 	b, err := bus.Connect(s.URL(), bus.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	assert.NoError(t, err)
 
+	assert.NoError(t, b.Serve("svc.add", endpoint.New(add)))
 	hold := make(chan struct{})
 	sub, err := b.Conn().Subscribe("slow", func(*nats.Msg) { <-hold })
 	assert.NoError(t, err)
