@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -10,20 +9,9 @@ import (
 	"postbus.example/endpoint"
 )
 
-// broken is what a constructor returns that was given faults: a middleware that refuses each call and names them all. To
-// pass through would be kinder and wrong: a limit that is not there is found when it is needed.
+// broken is what a constructor returns that was given faults: it names them all.
 func broken(name string, faults ...error) endpoint.Middleware {
-	err := fmt.Errorf("middleware.%s: %w", name, errors.Join(faults...))
-	client := endpoint.InvalidArgument.Wrap(err, err.Error()).WithReason(endpoint.ReasonConstruction).WithOutcome(endpoint.NotSent)
-	server := endpoint.Internal.Wrap(err, "").WithReason(endpoint.ReasonConstruction).WithOutcome(endpoint.NotExecuted)
-	return func(endpoint.Handler) endpoint.Handler {
-		return func(_ context.Context, c *endpoint.Call) (any, error) {
-			if c.Side == endpoint.ServerSide {
-				return nil, server
-			}
-			return nil, client
-		}
-	}
+	return endpoint.Faulty(fmt.Errorf("middleware.%s: %w", name, errors.Join(faults...)))
 }
 
 // absent reports whether an interface holds nothing, or a nil pointer or function.

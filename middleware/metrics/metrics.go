@@ -66,27 +66,11 @@ func New(reg prometheus.Registerer, opts ...Option) endpoint.Middleware {
 	server, serverFaults := newSide(reg, serverPrefix, s.methods)
 	client, clientFaults := newSide(reg, clientPrefix, s.methods)
 	if err := errors.Join(append(s.faults, serverFaults, clientFaults)...); err != nil {
-		return broken(err)
+		return endpoint.Faulty(fmt.Errorf("metrics.New: %w", err))
 	}
 	return func(next endpoint.Handler) endpoint.Handler {
 		b := &binding{server: server, client: client, next: next}
 		return b.call
-	}
-}
-
-// broken refuses each call. It is what package middleware has under this name, which stands on the same floor and is not
-// imported: ten lines are less than a place for them in the core.
-func broken(fault error) endpoint.Middleware {
-	err := fmt.Errorf("metrics.New: %w", fault)
-	client := endpoint.InvalidArgument.Wrap(err, err.Error()).WithReason(endpoint.ReasonConstruction).WithOutcome(endpoint.NotSent)
-	server := endpoint.Internal.Wrap(err, "").WithReason(endpoint.ReasonConstruction).WithOutcome(endpoint.NotExecuted)
-	return func(endpoint.Handler) endpoint.Handler {
-		return func(_ context.Context, c *endpoint.Call) (any, error) {
-			if c.Side == endpoint.ServerSide {
-				return nil, server
-			}
-			return nil, client
-		}
 	}
 }
 
