@@ -108,6 +108,7 @@ const testGuests = `
 	github.com/nats-io/nats.go        < internal/wire, internal/simnet;  # its parser is the oracle of ours
 	github.com/nats-io/nats-server/v2 < bus, bus/bustest, internal/simnet;
 	github.com/nats-io/jwt/v2, github.com/nats-io/nkeys < bus, bus/bustest, embedded;
+	go.opentelemetry.io/otel          < bus/bustest;
 	go.opentelemetry.io/otel/sdk      < middleware/tracing, bus/bustest;
 	go.opentelemetry.io/otel/exporters/zipkin < middleware/tracing;  # the recipe, and a collector's stub
 	golang.org/x/time/rate            < bus/bustest;
