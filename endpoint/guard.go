@@ -32,10 +32,10 @@ func guard(h Handler) Handler {
 		}
 		reply, err := h(ctx, c)
 		c.place.at = before.at
-		if err == nil {
-			return reply, c.judge(h, reply)
+		if err != nil || reply == c.replyMsg && reply != nil { // the message that travelled is of the type
+			return reply, err
 		}
-		return reply, err
+		return reply, c.judge(h, reply)
 	}
 }
 

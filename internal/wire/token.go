@@ -94,7 +94,9 @@ func ParseToken(token string, r *Request) *endpoint.Error {
 	out := Request{Own: true}
 	var seen uint32 // a bit for each key
 	why, bad := "", ""
-	for pair := range strings.SplitSeq(pairs, "~") {
+	for rest := true; rest; {
+		var pair string
+		pair, pairs, rest = strings.Cut(pairs, "~")
 		if pair == "" || pair[0] < 'a' || pair[0] > 'z' || !alnum(pair[1:]) {
 			return nil
 		}
@@ -132,10 +134,8 @@ func (r *Request) setPair(key byte, v string) (known, ok bool) {
 	case 'i':
 		r.Tell = v == "" || v == "1"
 	case 't':
-		if b, ok := parseTrace(v); ok {
-			if tp := unpackTrace(b); ValidTrace(tp) {
-				r.Trace = tp
-			}
+		if b, ok := parseTrace(v); ok && [16]byte(b[:16]) != [16]byte{} && [8]byte(b[16:24]) != [8]byte{} { // as ValidTrace has it
+			r.Trace = unpackTrace(b)
 		}
 	default:
 		return false, true
