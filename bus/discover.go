@@ -22,7 +22,8 @@ const (
 
 // Discover finds the instances that answer now: of one service, or of all for an empty name, whatever they are made with.
 // Without a deadline it takes at most two seconds; it ends early when no more answers come. Answers that can't be read,
-// answers of one instance but the first, and endpoints on subjects that can't be are left out, and counted. Nobody there is no error; that this client may not ask is one, permission_denied, at once.
+// answers of one instance but the first, and endpoints on subjects that can't be are left out, and counted. Nobody there is
+// no error; that this client may not ask is one, permission_denied.
 func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
 	subject := b.srvRoot + ".INFO"
 	if name != "" {
