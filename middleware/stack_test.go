@@ -102,6 +102,7 @@ func TestStackBreaker(t *testing.T) {
 			_, err := sum(ctx, &addRequest{})
 			assert.ErrorIs(t, err, context.Canceled)
 		}
+		synctest.Wait() // for the handlers
 		nobody := endpoint.Caller[*addRequest, *addResponse](m, "svc.nobody")
 		for range 20 {
 			_, err := nobody(t.Context(), &addRequest{})
