@@ -2,6 +2,15 @@
 //
 //	b := bustest.New(t)                                   // server and bus, gone with the test
 //	err := b.Serve("svc.add", endpoint.New(add))
+//
+// What a network does to a service is tested in a bubble, in virtual time, with links that freeze, lose and break:
+//
+//	synctest.Test(t, func(t *testing.T) {
+//		n := bustest.NewNet(t)
+//		service, caller := n.Connect("service"), n.Connect("caller")
+//		n.Link("service").Down.Latency(time.Minute) // which takes no time
+//		…
+//	})
 package bustest
 
 import (
@@ -43,19 +52,22 @@ func Connect(t testing.TB, s *embedded.Server, opts ...bus.Option) *bus.Bus {
 	t.Helper()
 	log := &testLog{to: t.Output()}
 	t.Cleanup(log.end) // after the drain below
-	opts = append([]bus.Option{bus.WithLogger(slog.New(slog.NewTextHandler(log, nil))), bus.WithNATS(nats.InProcessServer(s))}, opts...)
+	opts = append([]bus.Option{bus.WithLogger(log.logger()), bus.WithNATS(nats.InProcessServer(s))}, opts...)
 	b, err := bus.Connect("", opts...)
 	if err != nil {
 		t.Fatalf("bustest: %v", err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := b.Drain(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("bustest: drain: %v", err)
-		}
-	})
+	t.Cleanup(func() { drain(t, b) })
 	return b
+}
+
+func drain(t testing.TB, b *bus.Bus) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := b.Drain(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("bustest: drain: %v", err)
+	}
 }
 
 // testLog writes to a test until it has ended: a handler that outlives its test must not panic over a line of log.
@@ -63,6 +75,8 @@ type testLog struct {
 	mu sync.Mutex
 	to io.Writer
 }
+
+func (l *testLog) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 func (l *testLog) Write(p []byte) (int, error) {
 	l.mu.Lock()

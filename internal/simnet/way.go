@@ -21,10 +21,10 @@ type Way struct {
 // Latency sets how long a byte takes that is sent from now on; order is kept. By default no time.
 func (w *Way) Latency(d time.Duration) { w.set(func(w *Way) { w.latency = d }) }
 
-// Bandwidth sets that n bytes a second are what each connection can send; 0 is any number, the default.
+// Bandwidth sets how many bytes each connection can send in a second; 0 is any number, the default.
 func (w *Way) Bandwidth(n int) { w.set(func(w *Way) { w.rate = n }) }
 
-// Window sets that the way holds n bytes of each connection, as the buffers of two kernels do: beyond them, whoever
+// Window sets how many bytes of each connection the way holds, as the buffers of two kernels do: beyond them, whoever
 // sends waits. 0 is any number, the default. Mind what the sender's lock does to virtual time then; see Link.Connect.
 func (w *Way) Window(n int) { w.set(func(w *Way) { w.window = n }) }
 
