@@ -37,8 +37,11 @@ type Net struct {
 // Link is the way between a client and the server: see its methods, and those of Up (to the server) and Down.
 type Link = simnet.Link
 
-// NewNet starts a server without a socket. When the test ends, links are mended, buses drained, and all is gone; a drain
-// that fails fails the test. It is for the test's own bubble, and panics outside of one.
+// Way is one direction of a Link.
+type Way = simnet.Way
+
+// NewNet starts a server without a socket. When the test ends, links are mended, buses drained, and all is gone; it fails
+// when a drain does. It is for the test's own bubble, and panics outside of one.
 func NewNet(t testing.TB, opts ...embedded.Option) *Net {
 	t.Helper()
 	synctest.Wait() // which is what panics

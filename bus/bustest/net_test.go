@@ -2,6 +2,8 @@ package bustest_test
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"postbus.example/codec"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
+	"postbus.example/middleware"
 )
 
 func TestNetLatency(t *testing.T) {
@@ -121,6 +124,39 @@ func TestNetBandwidth(t *testing.T) {
 		assert.NoError(t, err)
 		took := time.Since(start)
 		assert.True(t, took >= time.Second/2 && took < 510*time.Millisecond, took.String())
+	})
+}
+
+// Row 5, for those who would rather wait: the calls go out when the connection is back, each once.
+func TestRow05WaitForService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bustest.NewNet(t)
+		service, caller := n.Connect("service"), n.Connect("caller")
+		var ran atomic.Int32
+		assert.NoError(t, service.Serve("math.square", endpoint.New(func(ctx context.Context, r *Number) (*Square, error) {
+			ran.Add(1)
+			return square(ctx, r)
+		})))
+		call := endpoint.Caller[*Number, *Square](caller, "math.square", middleware.Retry(middleware.RetryPolicy{WaitForService: true}))
+		n.Server.Shutdown()
+		synctest.Wait()
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				_, err := call(ctx, &Number{3})
+				assert.NoError(t, err)
+			})
+		}
+		time.Sleep(3 * time.Second)
+		assert.Equal(t, ran.Load(), int32(0))
+		assert.NoError(t, n.Server.Restart())
+		wg.Wait()
+		took := time.Since(start)
+		assert.True(t, took < 3*time.Second+6*time.Second, "the longest delay and a poll after the restart:", took.String())
+		assert.Equal(t, ran.Load(), int32(50))
 	})
 }
 
