@@ -234,13 +234,13 @@ func TestRow15AckIsNobodysReply(t *testing.T) {
 func TestRow16StatusHeader(t *testing.T) {
 	_, caller, s := pair(t)
 	nc := foreign(t, s)
-	respond(t, nc, "foreign.status", func(m *nats.Msg) {
+	respond(t, nc, "svc.status", func(m *nats.Msg) {
 		_ = m.RespondMsg(&nats.Msg{Header: nats.Header{"Status": {"503"}}})
 	})
-	respond(t, nc, "foreign.both", func(m *nats.Msg) {
+	respond(t, nc, "svc.both", func(m *nats.Msg) {
 		_ = m.RespondMsg(&nats.Msg{Header: nats.Header{"Status": {"503"}, "Nats-Subject": {"x"}, "X-Own": {"1"}}, Data: []byte("body")})
 	})
-	for subject, want := range map[string]string{"foreign.status": "", "foreign.both": "body"} {
+	for subject, want := range map[string]string{"svc.status": "", "svc.both": "body"} {
 		got, err := echoer(caller, subject)(t.Context(), []byte("x"))
 		assert.NoError(t, err, subject)
 		assert.Equal(t, string(got), want)
@@ -250,12 +250,12 @@ func TestRow16StatusHeader(t *testing.T) {
 func TestRow17DuplicateReplies(t *testing.T) {
 	_, caller, s := pair(t)
 	nc := foreign(t, s)
-	respond(t, nc, "foreign.twice", func(m *nats.Msg) {
+	respond(t, nc, "svc.twice", func(m *nats.Msg) {
 		for _, s := range []string{"1", "2", "3", "4", "5", "6", "7"} {
 			_ = m.Respond([]byte(s))
 		}
 	})
-	call := echoer(caller, "foreign.twice")
+	call := echoer(caller, "svc.twice")
 	for range 10 {
 		got, err := call(t.Context(), nil)
 		assert.NoError(t, err)

@@ -52,7 +52,7 @@ func TestWhichDeadlineCounts(t *testing.T) {
 }
 
 func TestHandlerInheritsToItsCalls(t *testing.T) {
-	service, caller, _ := pair(t)
+	service, caller, _ := free(t)
 	serve(t, service, "svc.left", endpoint.New(remaining))
 	inner := adder(service, "svc.left")
 	serve(t, service, "svc.outer", endpoint.New(inner))

@@ -39,7 +39,7 @@ func TestStopAndServeAgain(t *testing.T) {
 }
 
 func TestStopKeepsTheOthers(t *testing.T) {
-	service, caller, _ := pair(t)
+	service, caller, _ := free(t)
 	type Math struct {
 		Add, Sub endpoint.Unary[*AddRequest, *AddResponse]
 	}
@@ -422,7 +422,7 @@ func TestServeTakenBackDropsNothing(t *testing.T) {
 func TestClosedConnectionEndsCallsInFlight(t *testing.T) {
 	s := bustest.Server(t, embedded.WithoutListener())
 	asked := make(chan struct{}, 4)
-	respond(t, foreign(t, s), "foreign.mute", func(*nats.Msg) { asked <- struct{}{} })
+	respond(t, foreign(t, s), "svc.mute", func(*nats.Msg) { asked <- struct{}{} })
 	owned, err := bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s)))
 	assert.NoError(t, err)
 	adopted, err := bus.New(foreign(t, s), quiet())
@@ -431,7 +431,7 @@ func TestClosedConnectionEndsCallsInFlight(t *testing.T) {
 		errs := make(chan error, 2)
 		for range 2 {
 			go func() {
-				_, err := adder(b, "foreign.mute")(context.Background(), &AddRequest{})
+				_, err := adder(b, "svc.mute")(context.Background(), &AddRequest{})
 				errs <- err
 			}()
 		}

@@ -74,7 +74,7 @@ func TestGarbledHeadersAreNotNone(t *testing.T) {
 	assert.Equal(t, string(ask("NATS/1.0\r\n\r\n").Data), `{"Sum":3}`, "an empty block is none")
 
 	for i, block := range garbled {
-		subject := fmt.Sprintf("foreign.add%d", i)
+		subject := fmt.Sprintf("svc.add%d", i)
 		respond(t, nc, subject, func(m *nats.Msg) { _ = rawPublish(s, m.Reply, "", block, `{"Sum":3}`) })
 		_, err := adder(caller, subject)(t.Context(), &AddRequest{1, 2})
 		failed(t, err, endpoint.Internal, endpoint.ReasonProtocol, endpoint.MaybeExecuted)

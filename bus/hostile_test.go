@@ -19,7 +19,7 @@ import (
 
 // A request's reply subject is the peer's choice: nobody may make us publish to the broker, or to ourselves.
 func TestHostileReplySubjectsAreDropped(t *testing.T) {
-	service, _, s := pair(t)
+	service, _, s := free(t)
 	var ran atomic.Int32
 	count := endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
 		ran.Add(1)
@@ -81,10 +81,10 @@ func TestControlSubjectsAreNotFollowed(t *testing.T) {
 	nc := foreign(t, s)
 	var heard atomic.Int32
 	respond(t, nc, "trap.>", func(*nats.Msg) { heard.Add(1) })
-	respond(t, nc, "foreign.echo", func(m *nats.Msg) {
+	respond(t, nc, "svc.echo", func(m *nats.Msg) {
 		_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Reply: "trap.delete", Data: m.Data, Header: nats.Header{"Rpc-Open": {"x"}}})
 	})
-	got, err := echoer(caller, "foreign.echo")(t.Context(), []byte("x"))
+	got, err := echoer(caller, "svc.echo")(t.Context(), []byte("x"))
 	assert.NoError(t, err)
 	assert.Equal(t, string(got), "x")
 	assert.NoError(t, caller.Conn().Flush())
@@ -98,8 +98,8 @@ func TestRepliesReachTheirCallOnly(t *testing.T) {
 	caller := bustest.Connect(t, s, quiet(), bus.WithInboxPrefix("_RI.caller"))
 	nc := foreign(t, s)
 	asked := make(chan *nats.Msg, 64)
-	respond(t, nc, "foreign.mute", func(m *nats.Msg) { asked <- m })
-	call := echoer(caller, "foreign.mute")
+	respond(t, nc, "svc.mute", func(m *nats.Msg) { asked <- m })
+	call := echoer(caller, "svc.mute")
 	results := make(chan string, 2)
 	ask := func(body string) {
 		got, err := call(context.Background(), []byte(body))

@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -18,13 +19,45 @@ import (
 )
 
 // as connects a bus as a user of grants.
-func as(t testing.TB, s *embedded.Server, user, prefix string) *bus.Bus {
+func as(t testing.TB, s *embedded.Server, user, prefix string, opts ...bus.Option) *bus.Bus {
 	t.Helper()
-	return bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo(user, user)), bus.WithInboxPrefix(prefix))
+	opts = append([]bus.Option{quiet(), bus.WithNATS(nats.UserInfo(user, user)), bus.WithInboxPrefix(prefix)}, opts...)
+	return bustest.Connect(t, s, opts...)
+}
+
+// content fails the test, at its end, when the broker denied a bus anything: what was denied may have gone unnoticed.
+func content(t testing.TB) bus.Option {
+	t.Helper()
+	d := &denials{Handler: slog.DiscardHandler}
+	t.Cleanup(func() {
+		if what := d.last.Load(); what != nil {
+			t.Errorf("the broker denied: %v", *what)
+		}
+	})
+	return bus.WithLogger(slog.New(d))
+}
+
+// denials is a log that remembers the broker's refusals only.
+type denials struct {
+	slog.Handler
+
+	last atomic.Pointer[error]
+}
+
+func (*denials) Enabled(context.Context, slog.Level) bool { return true }
+
+func (d *denials) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok && errors.Is(err, nats.ErrPermissionViolation) {
+			d.last.Store(&err)
+		}
+		return true
+	})
+	return nil
 }
 
 // least starts a server with a user for each role of the service svc; the bridge exposes svc.add alone.
-func least(t testing.TB, change func(users map[string]string)) *embedded.Server {
+func least(t testing.TB, change func(users map[string]string), opts ...embedded.Option) *embedded.Server {
 	t.Helper()
 	users := map[string]string{}
 	for name, r := range roles {
@@ -34,7 +67,17 @@ func least(t testing.TB, change func(users map[string]string)) *embedded.Server 
 	if change != nil {
 		change(users)
 	}
-	return bustest.Server(t, embedded.WithoutListener(), embedded.WithConfig(grants(users)))
+	return bustest.Server(t, append(opts, embedded.WithoutListener(), embedded.WithConfig(grants(users)))...)
+}
+
+// both returns a role's text with what another may publish besides.
+func both(t testing.TB, role, other string) string {
+	t.Helper()
+	const head = "  publish: { allow: ["
+	_, rest, ok := strings.Cut(other, head)
+	more, _, found := strings.Cut(rest, "]")
+	assert.True(t, ok && found && strings.Contains(role, head), role+other)
+	return strings.Replace(role, head, head+more+", ", 1)
 }
 
 // The roles do all that they are for, at once, and the connection below the bus is usable, too.
@@ -195,8 +238,7 @@ func TestWithoutAGrant(t *testing.T) {
 			users["service"] = strings.Replace(users["service"], `allow: ["_RI.>"]`, `allow: ["_RI.http.>"]`, 1)
 		})
 		var log text
-		service := bustest.Connect(t, s, bus.WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
-			bus.WithNATS(nats.UserInfo("service", "service")), bus.WithInboxPrefix("_RI.svc"))
+		service := as(t, s, "service", "_RI.svc", bus.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		serve(t, service, "svc.add", endpoint.New(add))
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()

@@ -54,8 +54,18 @@ func rawEndpoint(f func(context.Context, []byte) ([]byte, error), opts ...endpoi
 // quiet is for buses whose errors are the point of the test.
 func quiet() bus.Option { return bus.WithLogger(slog.New(slog.DiscardHandler)) }
 
-// pair returns two buses on one server, each with a connection of its own.
+// pair returns two buses on one server, each with a connection of its own and the grants of its role, and no others: the
+// first may serve svc.>, the second call and find it. The test fails when they try more.
 func pair(t testing.TB, opts ...embedded.Option) (service, caller *bus.Bus, s *embedded.Server) {
+	t.Helper()
+	s = least(t, func(users map[string]string) {
+		users["client"] = both(t, users["client"], users["discovery"])
+	}, opts...)
+	return as(t, s, "service", "_RI.svc", content(t)), as(t, s, "client", "_RI.cli", content(t)), s
+}
+
+// free is pair for what is no role's: other services, a bus that serves and calls.
+func free(t testing.TB, opts ...embedded.Option) (service, caller *bus.Bus, s *embedded.Server) {
 	t.Helper()
 	s = bustest.Server(t, append(opts, embedded.WithoutListener())...)
 	return bustest.Connect(t, s, quiet()), bustest.Connect(t, s, quiet()), s
@@ -66,10 +76,10 @@ func serve(t testing.TB, b *bus.Bus, subject string, s endpoint.Servable) {
 	assert.NoError(t, b.Serve(subject, s))
 }
 
-// foreign returns a connection without a bus.
+// foreign returns a connection without a bus. It has its replies where services may publish.
 func foreign(t testing.TB, s *embedded.Server, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	nc, err := s.Connect(opts...)
+	nc, err := s.Connect(append([]nats.Option{nats.CustomInboxPrefix("_RI.foreign")}, opts...)...)
 	assert.NoError(t, err)
 	t.Cleanup(nc.Close)
 	return nc

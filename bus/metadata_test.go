@@ -27,7 +27,7 @@ type crafter struct {
 
 func newCrafter(t *testing.T, s *embedded.Server) *crafter {
 	t.Helper()
-	c := &crafter{nc: foreign(t, s), prefix: nats.NewInbox(), replies: make(chan *nats.Msg, 16)}
+	c := &crafter{nc: foreign(t, s), prefix: foreign(t, s).NewInbox(), replies: make(chan *nats.Msg, 16)}
 	respond(t, c.nc, c.prefix+".*", func(m *nats.Msg) { c.replies <- m })
 	return c
 }

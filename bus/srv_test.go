@@ -111,7 +111,7 @@ func TestVerbsEqualMicros(t *testing.T) {
 // answers collects what comes within a short silence.
 func answers(t *testing.T, nc *nats.Conn, subject string) (bodies [][]byte) {
 	t.Helper()
-	inbox := nats.NewInbox()
+	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	assert.NoError(t, err)
 	defer func() { _ = sub.Unsubscribe() }()
