@@ -23,7 +23,10 @@ const (
 // Discover finds the instances that answer now: of one service, or of all for an empty name, whatever they are made with.
 // Without a deadline it takes at most two seconds; it ends early when no more answers come. Answers that can't be read,
 // answers of one instance but the first, and endpoints on subjects that can't be are left out, and counted. Nobody there is
-// no error; that this client may not ask is one, permission_denied.
+// no error; that this client may not ask is one, permission_denied, at once.
+//
+// Schemas too long for the listing are fetched when one service is asked for, which takes a question for each, two seconds
+// at most; who must have them for all asks for one after the other. Their hashes stand in the endpoints' metadata.
 func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
 	subject := b.srvRoot + ".INFO"
 	if name != "" {
@@ -39,7 +42,7 @@ func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
 	}
 	var out []Instance
 	seen := map[[2]string]bool{}
-	err := b.ask(ctx, subject, func(m *nats.Msg) bool {
+	err := b.ask(ctx, subject, nil, func(m *nats.Msg) bool {
 		var info micro.Info
 		if json.Unmarshal(m.Data, &info) != nil || !identified(&info) || seen[[2]string{info.Name, info.ID}] {
 			b.malformed.Add(1)
@@ -58,6 +61,9 @@ func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
 	slices.SortFunc(out, func(a, b Instance) int {
 		return strings.Compare(a.Service+" "+a.ID, b.Service+" "+b.ID)
 	})
+	if name != "" {
+		b.fetchSchemas(ctx, out)
+	}
 	return out, nil
 }
 
@@ -80,7 +86,7 @@ func (b *Bus) instanceOf(info *micro.Info) Instance {
 }
 
 // ask sends a request that many may answer, and hands the answers over until more returns false, silence or ctx's end.
-func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool) error {
+func (b *Bus) ask(ctx context.Context, subject string, body []byte, more func(*nats.Msg) bool) error {
 	answers := make(chan *nats.Msg, 1024)
 	slot, secret := b.mux.open(func(m *nats.Msg) {
 		select {
@@ -98,7 +104,7 @@ func (b *Bus) ask(ctx context.Context, subject string, more func(*nats.Msg) bool
 	}
 	reply := string(wire.AppendID([]byte(b.mux.prefix), slot.index, secret))
 	before := b.nc.LastError()
-	if err := b.nc.PublishRequest(subject, reply, nil); err != nil {
+	if err := b.nc.PublishRequest(subject, reply, body); err != nil {
 		return b.sendError(err, 0)
 	}
 	if err := b.allowed(ctx, subject, before); err != nil {
@@ -161,7 +167,7 @@ func (b *Bus) pingSelf(ctx context.Context, s *service) error {
 		return nil
 	}
 	answered := false
-	err := b.ask(ctx, b.srvRoot+".PING."+s.name+"."+b.id, func(*nats.Msg) bool {
+	err := b.ask(ctx, b.srvRoot+".PING."+s.name+"."+b.id, nil, func(*nats.Msg) bool {
 		answered = true
 		return false
 	})

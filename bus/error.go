@@ -21,6 +21,8 @@ var (
 	errGarbledReply   = endpoint.Internal.New("the headers of the reply can't be read").WithReason(endpoint.ReasonProtocol)
 )
 
+var errNoEndpoint = endpoint.NotFound.New("the service has no endpoint on this subject").WithOutcome(endpoint.NotExecuted)
+
 // offline tells a connection that is away for now from one that is gone.
 func (b *Bus) offline() *endpoint.Error {
 	if b.nc.IsClosed() {

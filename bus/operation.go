@@ -28,6 +28,7 @@ type operation struct {
 	codecs  codec.Set
 	any     bool // takes every media type: its request is a Payload
 	info    endpoint.EndpointInfo
+	inline  int // bytes of its schemas that stand in the INFO of its service
 	meter   endpoint.Meter
 	jobs    dispatcher
 	sub     *nats.Subscription

@@ -78,7 +78,8 @@ func (b *Bus) register(ops []*operation) error {
 			b.services[s.name] = s
 		}
 		op.info.Name = s.freeName(op.info.Name)
-		op.info.Metadata = publish(&op.info)
+		request, response := b.placeSchemas(s, op)
+		op.info.Metadata = publish(&op.info, request, response)
 		s.ops = append(s.ops, op)
 		b.served[op.subject] = op
 	}
@@ -86,6 +87,9 @@ func (b *Bus) register(ops []*operation) error {
 	for _, op := range ops {
 		s := b.services[op.spec.Service]
 		info, err := json.Marshal(b.infoOf(s))
+		if err == nil {
+			err = op.sendable()
+		}
 		if limit := b.nc.MaxPayload(); err == nil && int64(len(info)) > limit {
 			err = fmt.Errorf("%s: what is published of service %s has %d bytes, the broker takes %d", op.subject, s.name, len(info), limit)
 		}
@@ -185,8 +189,12 @@ func (b *Bus) answer(s *service, m *nats.Msg) {
 	verb, _, _ := strings.Cut(strings.TrimPrefix(m.Subject, b.srvRoot+"."), ".")
 	b.mu.RLock()
 	var v any
+	unknown := false
 	switch {
 	case b.state != running:
+	case verb == schemaVerb && strings.HasSuffix(m.Subject, "."+b.id):
+		v = s.schemasOf(string(m.Data))
+		unknown = v == nil
 	case verb == "PING":
 		v = micro.Ping{ServiceIdentity: b.identity(s), Type: micro.PingResponseType}
 	case verb == "INFO":
@@ -195,6 +203,9 @@ func (b *Bus) answer(s *service, m *nats.Msg) {
 		v = b.statsOf(s)
 	}
 	b.mu.RUnlock()
+	if unknown {
+		b.replyError(m.Reply, errNoEndpoint, nil, false)
+	}
 	if v == nil {
 		return
 	}
@@ -275,8 +286,8 @@ func (b *Bus) statsOf(s *service) micro.Stats {
 	return out
 }
 
-// publish turns what is known of an endpoint into metadata.
-func publish(info *endpoint.EndpointInfo) map[string]string {
+// publish turns what is known of an endpoint into metadata, with its schemas or their hashes.
+func publish(info *endpoint.EndpointInfo, request, response string) map[string]string {
 	md := maps.Clone(info.Metadata)
 	if md == nil {
 		md = map[string]string{}
@@ -290,8 +301,8 @@ func publish(info *endpoint.EndpointInfo) map[string]string {
 	set(keyKind, info.Kind.String())
 	set(keyCodecs, strings.Join(info.Codecs, ","))
 	set(keyDoc, info.Doc)
-	set(keyRequest, string(info.Request))
-	set(keyResponse, string(info.Response))
+	set(keyRequest, request)
+	set(keyResponse, response)
 	if info.Idempotent {
 		set(keyIdempotent, "true")
 	}
