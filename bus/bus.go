@@ -47,9 +47,11 @@ type Bus struct {
 	mws      []endpoint.Middleware
 	served   map[string]*operation // by subject
 	services map[string]*service   // by name
+	roots    map[string]*root      // by service
 	leaving  map[*operation]bool   // taken away by Stop, and not known to be at their end
 	state    state
 	taken    atomic.Pointer[map[string]*operation] // a copy of served, for callbacks: they never wait for a lock
+	names    names                                 // of the services of instances elsewhere
 
 	ending   atomic.Bool     // somebody drains
 	hurry    context.Context // ends when what drains is to come to an end
@@ -117,7 +119,7 @@ func New(nc *nats.Conn, opts ...Option) (*Bus, error) {
 func newBus(nc *nats.Conn, c *config, owned bool) (*Bus, error) {
 	b := &Bus{
 		config: c, nc: nc, owned: owned, id: newID(),
-		served: map[string]*operation{}, services: map[string]*service{}, leaving: map[*operation]bool{}, drained: make(chan struct{}),
+		served: map[string]*operation{}, services: map[string]*service{}, roots: map[string]*root{}, leaving: map[*operation]bool{}, drained: make(chan struct{}),
 		buffers: nc.Opts.ReconnectBufSize >= 0,
 	}
 	b.hurry, b.rush = context.WithCancel(context.Background())

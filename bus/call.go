@@ -49,10 +49,14 @@ func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if endpoint.InstanceFrom(ctx) != "" {
-		return nil, endpoint.Unimplemented.New("this version of the bus has no direct calls").
-			WithReason(endpoint.ReasonUnsupported).WithOutcome(endpoint.NotSent)
+	if id := endpoint.InstanceFrom(ctx); id != "" {
+		return p.direct(ctx, c, id, body, mediaType)
 	}
+	return p.attempt(ctx, c, p.subject, body, mediaType)
+}
+
+// attempt sends the request to a subject, the endpoint's own or that of one instance, and waits.
+func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body []byte, mediaType string) (any, error) {
 	if p.bus.buffers && !p.bus.nc.IsConnected() { // its reconnect buffer would send the request later
 		return nil, p.bus.offline()
 	}
@@ -70,14 +74,14 @@ func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
 		return nil, p.bus.ended()
 	}
 	defer p.bus.mux.close(slot)
-	if err := p.send(c, slot, secret, body, mediaType, now, left); err != nil {
+	if err := p.send(c, to, slot, secret, body, mediaType, now, left); err != nil {
 		return nil, err
 	}
 	return p.wait(ctx, c, slot, deadline, done)
 }
 
 // send publishes the request. Metadata rides in the reply subject; only what has no place there makes headers.
-func (p *proxy) send(c *endpoint.Call, slot *slot, secret uint64, body []byte, mediaType string, now time.Time, left time.Duration) error {
+func (p *proxy) send(c *endpoint.Call, to string, slot *slot, secret uint64, body []byte, mediaType string, now time.Time, left time.Duration) error {
 	trace := c.Trace()
 	meta := wire.Request{
 		HasTimeout: true, Timeout: left, HasSent: true, Sent: now.UnixMilli(), MediaType: mediaType, Attempt: c.Attempt,
@@ -114,10 +118,10 @@ func (p *proxy) send(c *endpoint.Call, slot *slot, secret uint64, body []byte, m
 			WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.NotSent)
 	}
 	if h == nil {
-		err = p.bus.nc.PublishRequest(p.subject, string(token), body)
+		err = p.bus.nc.PublishRequest(to, string(token), body)
 	} else {
 		size += wire.Size(h)
-		err = p.bus.nc.PublishMsg(&nats.Msg{Subject: p.subject, Reply: string(token), Header: nats.Header(h), Data: body})
+		err = p.bus.nc.PublishMsg(&nats.Msg{Subject: to, Reply: string(token), Header: nats.Header(h), Data: body})
 	}
 	if err != nil {
 		return p.bus.sendError(err, size)

@@ -74,6 +74,7 @@ func identified(info *micro.Info) bool {
 
 // instanceOf leaves out endpoints on subjects that can't be; other makes may serve patterns.
 func (b *Bus) instanceOf(info *micro.Info) Instance {
+	b.names.learn(info.ID, info.Name)
 	i := Instance{Service: info.Name, ID: info.ID, Version: info.Version, Description: info.Description, Metadata: info.Metadata}
 	for _, e := range info.Endpoints {
 		if endpoint.ValidatePattern(e.Subject) != nil {

@@ -45,10 +45,11 @@ func (b *Bus) Stop(ctx context.Context, subject string) error {
 		return err // and a Drain has them to end
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	for _, op := range ops {
 		delete(b.leaving, op)
 	}
+	b.mu.Unlock()
+	b.dropRoots(ctx, ops)
 	return nil
 }
 
@@ -128,6 +129,7 @@ func (b *Bus) drain(ctx context.Context) error {
 			op.abandon()
 		}
 	}
+	b.closeRoots(ctx) // not sooner: what runs may be asked for, and canceled, to its end
 	if b.nc.IsConnected() {
 		_ = b.nc.FlushTimeout(flushTime(ctx))
 	}

@@ -101,8 +101,8 @@ func (op *operation) receive(msg *nats.Msg) {
 // connection for good that sends it a line over 4 KiB.
 const maxReplyTo = 1024
 
-// hostileReply tells a request that would make us publish where no caller listens: to the broker's own subjects, or to one
-// of our endpoints and below; or that would cost us the connection.
+// hostileReply tells a request that would make us publish where no caller listens: to the broker's own subjects, to
+// an instance, or to one of our endpoints and below; or that would cost us the connection.
 func (b *Bus) hostileReply(reply string) bool {
 	switch {
 	case reply == "":
@@ -111,6 +111,8 @@ func (b *Bus) hostileReply(reply string) bool {
 		return true
 	case strings.HasPrefix(reply, "_INBOX."), strings.HasPrefix(reply, b.mux.prefix): // no endpoint lies there
 		return false
+	case strings.HasPrefix(reply, b.rpcRoot) && strings.HasPrefix(reply[len(b.rpcRoot):], "."):
+		return true
 	}
 	taken := *b.taken.Load()
 	for end := len(reply); end > 0; end = strings.LastIndexByte(reply[:end], '.') {

@@ -31,8 +31,10 @@ func (b *Bus) Serve(subject string, s endpoint.Servable) error {
 	}
 	if err != nil {
 		b.undo(ops)
+		return err
 	}
-	return err
+	b.openRoots(ops)
+	return nil
 }
 
 var errNothing = errors.New("nothing to serve")
@@ -102,6 +104,7 @@ func (b *Bus) undo(ops []*operation) {
 	})
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
+	defer b.dropRoots(now, ops)
 	_ = b.finish(now, ops) // what doesn't end even so is nobody's concern: Serve has failed for another reason
 }
 

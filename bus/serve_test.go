@@ -152,8 +152,6 @@ func TestStreamsAreUnimplemented(t *testing.T) {
 		failed(t, err, endpoint.Unimplemented, endpoint.ReasonUnsupported, endpoint.NotSent)
 	}
 	assert.True(t, b.Handler("svc.add", &endpoint.Spec{}) != nil, "a spec written by hand needs no types")
-	_, err = adder(b, "svc.add")(endpoint.WithInstance(t.Context(), "x"), &AddRequest{})
-	failed(t, err, endpoint.Unimplemented, endpoint.ReasonUnsupported, endpoint.NotSent)
 }
 
 func TestPublishedInfoMustFit(t *testing.T) {

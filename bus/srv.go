@@ -58,6 +58,7 @@ func (b *bucket) take(now time.Time) bool {
 // The keys of endpoint metadata, see Discovery in docs/protocol.md.
 const (
 	keyVersion    = "rpc.v"
+	keyFeatures   = "rpc.features"
 	keyKind       = "rpc.kind"
 	keyCodecs     = "rpc.codecs"
 	keyIdempotent = "rpc.idempotent"
@@ -298,6 +299,7 @@ func publish(info *endpoint.EndpointInfo, request, response string) map[string]s
 		}
 	}
 	set(keyVersion, wire.Version)
+	set(keyFeatures, features)
 	set(keyKind, info.Kind.String())
 	set(keyCodecs, strings.Join(info.Codecs, ","))
 	set(keyDoc, info.Doc)
