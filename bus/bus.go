@@ -51,6 +51,7 @@ type Bus struct {
 	leaving  map[*operation]bool   // taken away by Stop, and not known to be at their end
 	state    state
 	taken    atomic.Pointer[map[string]*operation] // a copy of served, for callbacks: they never wait for a lock
+	acked    *ledger                               // of calls to us
 	names    names                                 // of the services of instances elsewhere
 
 	ending   atomic.Bool     // somebody drains
@@ -120,7 +121,7 @@ func newBus(nc *nats.Conn, c *config, owned bool) (*Bus, error) {
 	b := &Bus{
 		config: c, nc: nc, owned: owned, id: newID(),
 		served: map[string]*operation{}, services: map[string]*service{}, roots: map[string]*root{}, leaving: map[*operation]bool{}, drained: make(chan struct{}),
-		buffers: nc.Opts.ReconnectBufSize >= 0,
+		acked: newLedger(), buffers: nc.Opts.ReconnectBufSize >= 0,
 	}
 	b.hurry, b.rush = context.WithCancel(context.Background())
 	b.taken.Store(new(map[string]*operation))
@@ -134,7 +135,7 @@ func newBus(nc *nats.Conn, c *config, owned bool) (*Bus, error) {
 // openInbox subscribes to the replies and makes sure that the broker lets us.
 func (b *Bus) openInbox(prefix string) error {
 	before := b.nc.LastError()
-	mux, err := newReplyMux(b.nc, prefix)
+	mux, err := newReplyMux(b.nc, prefix, newPeers(b))
 	if err != nil {
 		return connectError(err, "subscribe to replies")
 	}

@@ -15,6 +15,9 @@ import (
 // overlapGrace is how long a call waits for the real reply after a stream's acknowledgement came.
 const overlapGrace = 250 * time.Millisecond
 
+// ackWorth is the time that a caller must have left for an ack to be of use to it.
+const ackWorth = 5 * ackAfter
+
 // Handler calls the subject over the bus. It is bare: endpoint.Caller puts middleware, codec and types around it. A bad
 // subject makes a handler that says so, before anything is sent.
 //
@@ -65,19 +68,55 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	if deadline.IsZero() {
 		deadline = now.Add(p.bus.timeout)
 	}
-	left := deadline.Sub(now)
-	if left <= 0 {
+	remains := deadline.Sub(now)
+	if remains <= 0 {
 		return nil, endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 	}
 	slot, secret := p.bus.mux.open(nil)
 	if slot == nil {
 		return nil, p.bus.ended()
 	}
-	defer p.bus.mux.close(slot)
-	if err := p.send(c, to, slot, secret, body, mediaType, now, left); err != nil {
+	left := false
+	defer func() {
+		if left {
+			p.bus.mux.leave(slot, deadline)
+		} else {
+			p.bus.mux.close(slot)
+		}
+	}()
+	if err := p.send(c, to, slot, secret, body, mediaType, now, remains); err != nil {
 		return nil, err
 	}
-	return p.wait(ctx, c, slot, deadline, done)
+	reply, err := p.wait(ctx, c, slot, deadline, done)
+	if h := slot.holder(); h != nil && c.Instance() == "" && !h.shared {
+		c.SetInstance(h.instance)
+	}
+	e, ok := err.(*endpoint.Error)                                                                   //nolint:errorlint // ours, from wait
+	left = ok && e.Code == endpoint.Canceled && e.Outcome() == endpoint.MaybeExecuted && !e.Remote() // said by its context
+	return reply, err
+}
+
+// unread returns what to say of a reply that is none, or can't be read; nil for one that can.
+func (b *Bus) unread(msg *nats.Msg) error {
+	switch {
+	case msg == nil:
+		return b.ended().WithOutcome(endpoint.MaybeExecuted)
+	case msg == instanceLost, msg == replyLost:
+		return lost(msg)
+	case garbled(msg):
+		b.malformed.Add(1)
+		return errGarbledReply
+	}
+	return nil
+}
+
+// lost is what was found out about the instance that has the call.
+func lost(verdict *nats.Msg) *endpoint.Error {
+	msg := "the instance that had the call is gone"
+	if verdict == replyLost {
+		msg = "the instance that had the call does not have it any more, and no reply came"
+	}
+	return endpoint.Unavailable.New(msg).WithReason(verdict.Subject).WithOutcome(endpoint.MaybeExecuted)
 }
 
 // send publishes the request. Metadata rides in the reply subject; only what has no place there makes headers.
@@ -85,7 +124,7 @@ func (p *proxy) send(c *endpoint.Call, to string, slot *slot, secret uint64, bod
 	trace := c.Trace()
 	meta := wire.Request{
 		HasTimeout: true, Timeout: left, HasSent: true, Sent: now.UnixMilli(), MediaType: mediaType, Attempt: c.Attempt,
-		Trace: trace, Tell: c.Observed() || wire.Sampled(trace), // who looks at a trace wants to see who served it
+		Ack: left > ackWorth, Trace: trace, Tell: c.Observed() || wire.Sampled(trace), // who looks at a trace wants to see who served it
 	}
 	var room [192]byte
 	token := append(room[:0], p.bus.mux.prefix...)
@@ -169,12 +208,8 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, s *slot, deadline ti
 	for {
 		select {
 		case msg := <-s.ch:
-			if msg == nil {
-				return nil, p.bus.ended().WithOutcome(endpoint.MaybeExecuted)
-			}
-			if garbled(msg) {
-				p.bus.malformed.Add(1)
-				return nil, errGarbledReply
+			if err := p.bus.unread(msg); err != nil {
+				return nil, err
 			}
 			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
 				if ack == nil {

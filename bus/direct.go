@@ -17,7 +17,7 @@ import (
 // A direct call needs the name of the instance's service, which is in its subject, while its caller has only the id. Without
 // WithName the name comes from the endpoint's subject. With it all of an instance's endpoints have one service, which is
 // known when Discover found the instance or when it acked a call of ours. If neither, and nobody is where the subject says,
-// the instances there are are asked once.
+// all instances are asked once.
 
 const (
 	maxNames  = 4096 // instances that are remembered
@@ -88,12 +88,11 @@ func (p *proxy) direct(ctx context.Context, c *endpoint.Call, id string, body []
 		p.bus.names.forget(id)
 		return nil, gone(id)
 	}
-	if named := p.bus.lookUp(ctx, id); named == "" || named == service {
+	named := p.bus.lookUp(ctx, id)
+	if named == "" || named == service {
 		return nil, gone(id)
-	} else {
-		service = named
 	}
-	reply, err = p.attempt(ctx, c, wire.Direct(p.bus.rpcRoot, service, id, p.subject), body, mediaType)
+	reply, err = p.attempt(ctx, c, wire.Direct(p.bus.rpcRoot, named, id, p.subject), body, mediaType)
 	if nobodyThere(err) {
 		return nil, gone(id)
 	}

@@ -130,12 +130,12 @@ func TestDirectCallsToNamedServices(t *testing.T) {
 		assert.Equal(t, asked(t, caller, "svc.who", several.ID()), several.ID())
 		assert.Equal(t, asked(t, caller, "more.who", several.ID()), several.ID())
 	}
-	assert.Equal(t, pings.Load(), int32(1))
+	assert.Eventually(t, func() bool { return pings.Load() == 1 })
 	found, err := caller.Discover(t.Context(), "")
 	assert.NoError(t, err)
 	assert.Equal(t, len(found), 3)
 	for _, i := range found {
-		assert.Equal(t, i.Endpoints[0].Metadata["rpc.features"], "direct")
+		assert.Equal(t, i.Endpoints[0].Metadata["rpc.features"], "ack,direct")
 		assert.Equal(t, asked(t, caller, i.Endpoints[0].Subject, i.ID), i.ID)
 	}
 	assert.Equal(t, pings.Load(), int32(1))

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
 )
 
 // job is one request as the subscription's callback took it.
@@ -15,6 +17,7 @@ type job struct {
 	received time.Time
 	started  time.Time // when its worker took it
 	by       *worker
+	control  *control // if a sweep found it waiting
 }
 
 // answered reports whether somebody else replied in the worker's place.
@@ -25,7 +28,18 @@ type worker struct {
 	wake     chan struct{}
 	msg      *nats.Msg   // of its job, nil between two; the dispatcher's lock guards it
 	answered atomic.Bool // see abandon
+
+	// For acks. A sweep sets control and then looks at call, the worker sets call and then looks at control: one of both sees
+	// the other.
+	received   time.Time // its job; with what follows guarded by the dispatcher's lock
+	prev, next *worker   // in line for a sweep
+	inLine     bool
+	control    atomic.Pointer[control]       // of its job, if a sweep found it
+	call       atomic.Pointer[endpoint.Call] // of its job; silent, or nil, before it has one and once it is answered
 }
+
+// silent stands for the call of a worker whose job has none that may be acked.
+var silent = &endpoint.Call{}
 
 // dispatcher admits the requests of one endpoint and runs them: at most limit at once, at most backlog waiting, none
 // waiting longer than wait. push never blocks, so a subscription's callback may call it.
@@ -43,6 +57,7 @@ type dispatcher struct {
 	run            func(job)
 	refuse         func(job, string) // with the reason; must not block
 	waits          func(delta int64)
+	ack            func(*control) // nil: nothing is acked; guarded by mu
 
 	mu      sync.Mutex
 	ring    []job // waiting, oldest at head
@@ -57,6 +72,11 @@ type dispatcher struct {
 	watched bool
 	oldest  *time.Timer // for what waits longest
 	timed   bool
+	swept   int     // of the ring, from its head: a sweep has seen these
+	first   *worker // of those in line for a sweep, by the age of their jobs
+	last    *worker
+	sweeper *time.Timer
+	sweeps  bool
 	closed  bool
 	ended   bool
 	empty   chan struct{} // made by close, closed when the last worker left
@@ -86,6 +106,10 @@ func (d *dispatcher) push(j job) {
 	}
 	d.waits(1)
 	d.put(j)
+	if d.ack != nil && !d.sweeps {
+		d.sweeps = true
+		d.sweeper = reset(d.sweeper, ackAfter, d.sweep)
+	}
 	switch {
 	case free <= 0:
 		d.timeOldest()
@@ -156,8 +180,12 @@ func (d *dispatcher) work() {
 	d.join(w)
 	for {
 		for d.n > 0 {
+			fresh := d.swept == 0
 			j := d.take()
 			j.by, w.msg = w, j.msg
+			if d.ack != nil {
+				d.line(w, &j, fresh)
+			}
 			d.taken++
 			d.mu.Unlock()
 			d.waits(-1)
@@ -166,6 +194,7 @@ func (d *dispatcher) work() {
 			now = time.Now() // the next one starts here: reading the clock is not free
 			d.mu.Lock()
 			w.msg = nil
+			d.forget(w)
 			d.pace += (now.Sub(j.started) - d.pace) >> paceShift
 		}
 		if d.closed || len(d.parked) >= parkPerProcs*runtime.GOMAXPROCS(0) {
@@ -199,6 +228,7 @@ func (d *dispatcher) join(w *worker) {
 // leave counts a worker out (lock held).
 func (d *dispatcher) leave(w *worker) {
 	delete(d.crew, w)
+	d.forget(w)
 	d.workers--
 	d.settle()
 }
@@ -228,6 +258,7 @@ func (d *dispatcher) take() job {
 	d.ring[d.head] = job{}
 	d.head = (d.head + 1) % len(d.ring)
 	d.n--
+	d.swept = max(d.swept-1, 0)
 	return j
 }
 
@@ -290,6 +321,7 @@ func (d *dispatcher) abandon(answer func(*nats.Msg)) {
 	for w := range d.crew {
 		if w.msg != nil {
 			w.answered.Store(true)
+			w.call.Store(silent) // no ack after the answer
 			left = append(left, w.msg)
 		}
 	}

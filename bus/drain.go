@@ -129,6 +129,7 @@ func (b *Bus) drain(ctx context.Context) error {
 			op.abandon()
 		}
 	}
+	b.mux.acked.end()
 	b.closeRoots(ctx) // not sooner: what runs may be asked for, and canceled, to its end
 	if b.nc.IsConnected() {
 		_ = b.nc.FlushTimeout(flushTime(ctx))

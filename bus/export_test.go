@@ -5,3 +5,44 @@ func (b *Bus) Slots() int { return b.mux.inUse() }
 
 // Table returns how many reply slots there are.
 func (b *Bus) Table() int { return len(*b.mux.table.Load()) }
+
+// Acked returns how many calls to us were acked and are not answered yet.
+func (b *Bus) Acked() int {
+	b.acked.mu.Lock()
+	defer b.acked.mu.Unlock()
+	return len(b.acked.calls)
+}
+
+// Watched returns how many calls of ours are probed for.
+func (b *Bus) Watched() int {
+	p := b.mux.acked
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, q := range p.known {
+		n += len(q.calls)
+	}
+	return n
+}
+
+// Tombs returns how many slots wait for an ack whose callers left.
+func (b *Bus) Tombs() int {
+	b.mux.tombs.mu.Lock()
+	defer b.mux.tombs.mu.Unlock()
+	return len(b.mux.tombs.slots)
+}
+
+// Canceled returns how many of the calls that Acked counts were canceled.
+func (b *Bus) Canceled() int {
+	b.acked.mu.Lock()
+	defer b.acked.mu.Unlock()
+	n := 0
+	for _, k := range b.acked.calls {
+		k.mu.Lock()
+		if k.canceled {
+			n++
+		}
+		k.mu.Unlock()
+	}
+	return n
+}

@@ -16,7 +16,7 @@ import (
 )
 
 // features is what an instance with a root can do.
-const features = "direct"
+const features = "ack,direct"
 
 // root is where one instance of a service is addressed: one plain subscription, for direct calls and for what is to be said
 // about a single call. It stays until the last handler of the service has come to its end, which may be asked for until then.
@@ -42,7 +42,9 @@ func (b *Bus) openRoots(ops []*operation) {
 		}
 		if r.denied {
 			b.rootless(op)
+			continue
 		}
+		op.jobs.acks(op.ack)
 	}
 }
 
@@ -136,6 +138,8 @@ func (b *Bus) addressed(r *root, m *nats.Msg) {
 	rest := strings.TrimPrefix(m.Subject, r.subject+".")
 	if subject, ok := strings.CutPrefix(rest, "e."); ok {
 		b.directed(subject, m)
+	} else if call, ok := strings.CutPrefix(rest, "c."); ok {
+		b.controlled(call, m)
 	}
 }
 

@@ -28,6 +28,9 @@ type replyMux struct {
 	random *rand.ChaCha8
 	ended  bool // nobody receives replies any more
 
+	tombs tombs
+	acked *peers // takes acks; nil: they are replies like any other
+
 	late atomic.Uint64 // replies that nobody waited for
 }
 
@@ -40,15 +43,19 @@ type slot struct {
 	mu     sync.Mutex
 	secret uint64 // of the call that waits, 0 if none
 	sink   func(*nats.Msg)
+	ack    *holder   // who has the call, once it said so
+	left   bool      // its caller did, see tombs
+	until  time.Time // when nobody cares any more
+	tomb   int       // where it is among the tombs; their lock guards it
 }
 
 // replyRoom is how many messages a slot holds: the reply, and the acknowledgements of streams that overlap.
 const replyRoom = 4
 
-func newReplyMux(nc *nats.Conn, prefix string) (*replyMux, error) {
+func newReplyMux(nc *nats.Conn, prefix string, acked *peers) (*replyMux, error) {
 	var seed [32]byte
 	_, _ = crand.Read(seed[:]) // never fails, says its documentation
-	m := &replyMux{prefix: prefix + ".", random: rand.NewChaCha8(seed)}
+	m := &replyMux{prefix: prefix + ".", acked: acked, random: rand.NewChaCha8(seed)}
 	m.table.Store(new([]*slot))
 	sub, err := nc.Subscribe(m.prefix+"*", m.deliver)
 	if err != nil {
@@ -86,6 +93,7 @@ func (m *replyMux) end() {
 	m.ended = true
 	table := *m.table.Load()
 	m.mu.Unlock()
+	m.raze()
 	for _, s := range table {
 		s.mu.Lock()
 		if s.secret != 0 {
@@ -125,13 +133,17 @@ func (m *replyMux) grow() {
 // close gives the slot back; what comes for it from now on is late.
 func (m *replyMux) close(s *slot) {
 	s.mu.Lock()
-	s.secret, s.sink = 0, nil
+	h := s.ack
+	s.secret, s.sink, s.ack = 0, nil, nil
 	for len(s.ch) > 0 {
-		if msg := <-s.ch; msg != nil {
+		if msg := <-s.ch; msg != nil && msg != instanceLost && msg != replyLost {
 			m.late.Add(1)
 		}
 	}
 	s.mu.Unlock()
+	if h != nil {
+		m.acked.forget(h)
+	}
 	m.mu.Lock()
 	m.free = append(m.free, s)
 	m.mu.Unlock()
@@ -147,10 +159,52 @@ func (m *replyMux) deliver(msg *nats.Msg) {
 	}
 	s := table[index]
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.secret != secret || !s.give(msg) {
+	switch {
+	case s.secret != secret:
+		s.mu.Unlock()
 		m.late.Add(1)
+	case m.acked != nil && s.sink == nil && len(msg.Header) > 0 && len(msg.Data) == 0 && m.acked.take(s, msg):
+		left := s.left
+		h := s.ack
+		s.mu.Unlock()
+		m.noted(s, secret, h, left)
+	case s.left:
+		s.mu.Unlock()
+		m.late.Add(1)
+		m.exhume(s, secret)
+	default:
+		if !s.give(msg) {
+			m.late.Add(1)
+		}
+		s.mu.Unlock()
 	}
+}
+
+// noted goes on with an ack that a slot took.
+func (m *replyMux) noted(s *slot, secret uint64, h *holder, left bool) {
+	switch {
+	case h == nil: // it was none that may be believed
+	case !left:
+		m.acked.watch(s, secret, h)
+	case m.exhume(s, secret):
+		m.acked.cancel(h)
+	}
+}
+
+// tell passes on what was found out about a call, if the slot is still its.
+func (s *slot) tell(secret uint64, verdict *nats.Msg) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.secret == secret && !s.left {
+		s.give(verdict)
+	}
+}
+
+// holder returns who has the call of a slot that waits, nil if nobody said so.
+func (s *slot) holder() *holder {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ack
 }
 
 // inUse returns how many calls wait.

@@ -135,7 +135,9 @@ func (op *operation) refuse(j job, reason string) {
 	if reason == reasonDraining {
 		e = endpoint.Unavailable.New("the service is shutting down")
 	}
+	call := j.speak()
 	op.bus.replyError(j.msg.Reply, e.WithReason(reason).WithOutcome(endpoint.NotExecuted), nil, tells(j.msg))
+	op.bus.acked.leave(call)
 }
 
 // tells reports whether a request asks who answers it, where nothing else of its metadata matters.
@@ -163,6 +165,7 @@ func (op *operation) run(j job) {
 		case !ended: // the handler ended its goroutine
 			failed = op.fail(c, &j, &meta, endpoint.Internal.Wrap(errGoexit, "").WithReason(endpoint.ReasonPanic))
 		}
+		op.bus.acked.leave(j.by.speak())
 		c.End()
 		op.meter.Run(-1)
 		if failed == nil || failed.Reason() != endpoint.ReasonExpired || failed.Outcome() == endpoint.Executed { // else it is counted already
@@ -170,6 +173,9 @@ func (op *operation) run(j job) {
 		}
 	}()
 	ctx, err := op.accept(c, &j, &meta)
+	if err == nil && !j.by.begin(c) {
+		err = errGaveUp
+	}
 	if err != nil {
 		failed = op.fail(c, &j, &meta, err)
 	} else {
@@ -286,6 +292,7 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 	if err != nil {
 		return op.fail(c, j, meta, err)
 	}
+	j.by.speak()
 	if h == nil {
 		err = op.bus.nc.Publish(j.msg.Reply, body)
 	} else {

@@ -59,6 +59,7 @@ func (op *operation) fail(c *endpoint.Call, j *job, meta *wire.Request, err erro
 	if c.Reply.Validate() == nil {
 		app = &c.Reply
 	}
+	j.by.speak()
 	if !j.answered() {
 		op.bus.replyError(j.msg.Reply, e, app, meta.Tell)
 	}

@@ -195,6 +195,8 @@ const (
 	ReasonUnsupported      = "unsupported"       // this transport can't carry such calls
 	ReasonInjected         = "injected"          // a fault that was injected on purpose, for a test
 	ReasonHedgeLost        = "hedge_lost"        // another attempt of a hedged call won; the cause of the loser's context
+	ReasonInstanceLost     = "instance_lost"     // the instance that had the call is gone
+	ReasonReplyLost        = "reply_lost"        // the instance that had the call does not have it any more, and no reply came
 )
 
 // OutcomeOf returns the outcome of a call by its error: Executed for nil, MaybeExecuted for foreign errors.

@@ -93,7 +93,7 @@ func goldens(t testing.TB) map[string]string {
 	for _, e := range verdicts {
 		errs = append(errs, failure(t, e.WithOutcome(endpoint.Executed)))
 	}
-	ours := &wire.Request{HasTimeout: true, Timeout: 2 * time.Second, HasSent: true, Sent: 1767225600123, MediaType: wire.JSONType}
+	ours := &wire.Request{HasTimeout: true, Timeout: 2 * time.Second, HasSent: true, Sent: 1767225600123, MediaType: wire.JSONType, Ack: true}
 	replyTo := inbox + tokenOf(ours)
 	twins := wire.Headers{}
 	wire.WriteRequest(twins, &full)
@@ -108,7 +108,7 @@ func goldens(t testing.TB) map[string]string {
 		"request_headers": message("HPUB", "svc.add "+inbox+string(wire.AppendID(nil, 7, 0x0123456789abcdef)), twins, []byte("\\x08\\x01\\x10\\x02")),
 		"reply_success":   message("PUB", replyTo, nil, []byte(`{"sum":3}`)),
 		"reply_instance": message("HPUB", inbox+tokenOf(&wire.Request{Tell: true}), wire.Headers{
-			wire.Instance: {"7QJ4KZT2MB5XWNVC3HRD6PYAFE"}, wire.ContentType: {"text/csv"}, "X-Rows": {"1"},
+			wire.Instance: {instance}, wire.ContentType: {"text/csv"}, "X-Rows": {"1"},
 		}, []byte("sum,3")),
 		"reply_errors": strings.Join(errs, "\n"),
 		"reply_details": failure(t, endpoint.ResourceExhausted.New("no more than 100 orders a day").
@@ -120,9 +120,28 @@ func goldens(t testing.TB) map[string]string {
 		"reply_foreign": message("HPUB", "_INBOX.Jq3nYbV0mTf7uHkz2wRxLc.Zk4pN8sD", wire.Headers{
 			wire.ServiceError: {"no such order"}, wire.ServiceCode: {"404"},
 		}, nil),
+		"ack":           message("HPUB", replyTo+" "+controlled, wire.WriteAck(instance), nil),
+		"cancel":        message("HPUB", controlled, wire.WriteControl(wire.VerbCancel), others("00vL8bWQ3kZ", "Ae2Yt7uPq0x")),
+		"ping":          message("HPUB", controlled+" "+probe, wire.WriteControl(wire.VerbPing), others("00vL8bWQ3kZ", "Ae2Yt7uPq0x")),
+		"beat":          message("HPUB", probe, wire.WriteControl(wire.VerbBeat), others("Ae2Yt7uPq0x")),
+		"unknown":       message("HPUB", probe, wire.WriteControl(wire.VerbUnknown), nil),
 		"no_responders": "HMSG " + replyTo + "\nNATS/1.0 503\nNats-Subject: svc.add\n",
 		"pub_ack":       message("MSG", replyTo, nil, []byte(`{"stream":"AUDIT","seq":42}`)),
 	}
+}
+
+// What frames about one call are about: a call, the instance that has it, and who asks for it.
+const (
+	instance   = "7QJ4KZT2MB5XWNVC3HRD6PYAFE"
+	controlled = "_RPC.svc." + instance + ".c.5kD09aXcQ2n"
+	probe      = inbox + "0003Kd82hzPqW0a"
+)
+
+func others(calls ...string) (body []byte) {
+	for _, call := range calls {
+		body = wire.AppendCalls(body, call)
+	}
+	return body
 }
 
 // quota is a detail with a name of its own.
@@ -208,7 +227,7 @@ func golden(t testing.TB, name string) (subject string, h wire.Headers, body []b
 func TestGoldenRequestsAreRead(t *testing.T) {
 	withoutRest := full
 	withoutRest.Attempt, withoutRest.Stream, withoutRest.Own = 0, "", true
-	own := wire.Request{Own: true, HasTimeout: true, Timeout: 2 * time.Second, HasSent: true, Sent: 1767225600123}
+	own := wire.Request{Own: true, HasTimeout: true, Timeout: 2 * time.Second, HasSent: true, Sent: 1767225600123, Ack: true}
 	retried := own
 	retried.Attempt, retried.Trace = 1, sampled
 	for name, want := range map[string]wire.Request{
@@ -249,7 +268,7 @@ func TestGoldenRepliesAreRead(t *testing.T) {
 
 	_, h, body := golden(t, "reply_instance")
 	var app endpoint.Header
-	assert.Equal(t, wire.ReadReply(h, body, &app), wire.Reply{MediaType: "text/csv", Instance: "7QJ4KZT2MB5XWNVC3HRD6PYAFE"})
+	assert.Equal(t, wire.ReadReply(h, body, &app), wire.Reply{MediaType: "text/csv", Instance: instance})
 	assert.Equal(t, app.Get("x-rows"), "1")
 
 	_, h, body = golden(t, "pub_ack")

@@ -19,6 +19,7 @@ const (
 	OutcomeHeader = "Rpc-Outcome"
 	RetryAfter    = "Rpc-Retry-After"
 	Instance      = "Rpc-Instance"
+	Ctl           = "Rpc-Ctl"
 	ServiceError  = "Nats-Service-Error"
 	ServiceCode   = "Nats-Service-Error-Code"
 )

@@ -1,0 +1,260 @@
+package bus
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
+)
+
+const (
+	probeEvery = 100 * time.Millisecond // for one instance, at most
+	peerIdle   = time.Second            // after its last probe, an instance without a call is forgotten
+)
+
+// peer is one instance that has calls of ours.
+type peer struct {
+	prefix, service string
+	calls           map[string]waiting // by name
+	missing         map[string]bool    // of them, those that the last answer said are not there
+
+	asked   time.Time // when the last probe went out
+	epoch   uint64    // of the connection, when it did
+	slot    *slot     // of that probe, nil when it was answered
+	serial  int       // its number
+	about   []string  // the calls that it asked for
+	lived   uint64    // the epoch in which it last answered
+	suspect bool      // the last answer was the broker's: nobody is there
+}
+
+// waiting is a call that waits for its reply.
+type waiting struct {
+	slot   *slot
+	secret uint64
+}
+
+func (p *peers) epoch() uint64 { return p.bus.nc.Stats().Reconnects + 1 }
+
+// watch probes for a call until it is closed.
+func (p *peers) watch(s *slot, secret uint64, h *holder) {
+	if h.shared {
+		p.forget(h)
+		return
+	}
+	if h.Call == "" { // by way of an import a dead instance is silent
+		return
+	}
+	p.bus.names.learn(h.Instance, h.Service)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended || p.mute[h.Service] {
+		return
+	}
+	s.mu.Lock()
+	still := s.secret == secret && s.ack == h
+	s.mu.Unlock()
+	if !still {
+		return
+	}
+	prefix := h.Prefix()
+	q := p.known[prefix]
+	if q == nil {
+		q = &peer{prefix: prefix, service: h.Service, calls: map[string]waiting{}, missing: map[string]bool{}}
+		p.known[prefix] = q
+	}
+	q.calls[h.Call] = waiting{s, secret}
+	p.wake(q.asked.Add(probeEvery))
+}
+
+// forget ends the watch over a call.
+func (p *peers) forget(h *holder) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q := p.known[h.Prefix()]; q != nil {
+		delete(q.calls, h.Call)
+		delete(q.missing, h.Call)
+	}
+}
+
+// wake sees to it that the prober runs by then (lock held).
+func (p *peers) wake(at time.Time) {
+	if !p.wakes.IsZero() && !at.Before(p.wakes) {
+		return
+	}
+	p.wakes = at
+	p.prober = reset(p.prober, max(time.Until(at), 0), p.probe)
+}
+
+// probe asks each instance whose turn it is.
+func (p *peers) probe() {
+	var due []*peer
+	epoch, now := p.epoch(), time.Now()
+	p.mu.Lock()
+	p.wakes = time.Time{}
+	for prefix, q := range p.known {
+		next := q.asked.Add(probeEvery)
+		switch idle := len(q.calls) == 0 && q.slot == nil; {
+		case idle && now.Sub(q.asked) >= peerIdle:
+			delete(p.known, prefix)
+			continue
+		case idle:
+			next = q.asked.Add(peerIdle)
+		case !next.After(now):
+			due = append(due, q)
+			q.asked = now
+			next = now.Add(probeEvery)
+		}
+		p.wake(next)
+	}
+	p.mu.Unlock()
+	for _, q := range due {
+		if p.denied(q) {
+			p.bus.report(slog.LevelWarn, "no probes and cancels any more: the broker denies the subjects of instances", slog.String("service", q.service))
+			continue
+		}
+		p.ask(q, epoch)
+	}
+}
+
+// denied gives a service's instances up when nobody answered a probe and the broker's last word was that we may not send one.
+func (p *peers) denied(q *peer) bool {
+	err := p.bus.nc.LastError()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q.slot == nil || p.mute[q.service] || !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), `Publish to "`+q.prefix) {
+		return false
+	}
+	p.mute[q.service] = true
+	for prefix, other := range p.known {
+		if other.service == q.service {
+			p.drop(other)
+			delete(p.known, prefix)
+		}
+	}
+	return true
+}
+
+// drop gives a probe's slot back (lock held).
+func (p *peers) drop(q *peer) {
+	if q.slot != nil {
+		p.bus.mux.close(q.slot)
+		q.slot = nil
+	}
+}
+
+// ask sends one probe.
+func (p *peers) ask(q *peer, epoch uint64) {
+	p.mu.Lock()
+	p.drop(q)
+	if p.ended || len(q.calls) == 0 || p.mute[q.service] {
+		p.mu.Unlock()
+		return
+	}
+	q.serial++
+	q.epoch, q.about = epoch, q.sample(p.frame())
+	serial, about := q.serial, q.about
+	var secret uint64
+	q.slot, secret = p.bus.mux.open(func(m *nats.Msg) { go p.answered(q, serial, m) }) // not under the slot's lock
+	if q.slot == nil {
+		p.mu.Unlock()
+		return
+	}
+	reply := string(wire.AppendID([]byte(p.bus.mux.prefix), q.slot.index, secret))
+	p.mu.Unlock()
+	if p.bus.nc.IsConnected() {
+		_ = p.publish(q.prefix, about, wire.VerbPing, reply) // the next one will tell
+	}
+}
+
+// sample is what a probe asks for: first what was missing, then any (lock held). Maps are ranged at random, so each has its turn.
+func (q *peer) sample(most int) []string {
+	about := make([]string, 0, min(len(q.calls), most))
+	for call := range q.missing {
+		if len(about) < most {
+			about = append(about, call)
+		}
+	}
+	for call := range q.calls {
+		if len(about) == most {
+			break
+		}
+		if !q.missing[call] {
+			about = append(about, call)
+		}
+	}
+	return about
+}
+
+// answered takes the answer to a probe. A nil message says that the mux has ended.
+func (p *peers) answered(q *peer, serial int, m *nats.Msg) {
+	epoch := p.epoch()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m == nil || q.slot == nil || q.serial != serial {
+		return
+	}
+	p.drop(q)
+	if q.epoch != epoch { // the connection was another: it says nothing about this one
+		return
+	}
+	var app endpoint.Header
+	verb := wire.ReadControl(wire.Headers(m.Header))
+	switch {
+	case noResponders(wire.ReadReply(wire.Headers(m.Header), m.Data, &app).Err):
+		p.nobody(q)
+		return
+	case verb == wire.VerbUnknown && len(q.about) == 1:
+		q.said(q.about)
+	case verb == wire.VerbBeat:
+		var missing []string
+		for call := range wire.Calls(m.Data) {
+			missing = append(missing, call)
+		}
+		q.said(missing)
+	default:
+		p.bus.malformed.Add(1)
+		return
+	}
+	q.lived, q.suspect = epoch, false
+}
+
+// nobody is the broker's word that the instance is not there. It is believed where the instance answered on this connection
+// before, and when it comes twice: behind an import or a leafnode it may come while the instance lives.
+func (p *peers) nobody(q *peer) {
+	if q.lived != q.epoch {
+		return
+	}
+	if !q.suspect {
+		q.suspect = true
+		return
+	}
+	for _, w := range q.calls {
+		w.slot.tell(w.secret, instanceLost)
+	}
+	clear(q.calls)
+	clear(q.missing)
+	q.suspect, q.lived = false, 0
+}
+
+// said takes the calls that the instance does not have, of those that it was asked for. Said once, a reply may be on its way;
+// said twice, it is not.
+func (q *peer) said(missing []string) {
+	again := q.missing
+	q.missing = map[string]bool{}
+	for _, call := range missing {
+		w, ours := q.calls[call]
+		switch {
+		case !ours:
+		case again[call]:
+			w.slot.tell(w.secret, replyLost)
+			delete(q.calls, call)
+		default:
+			q.missing[call] = true
+		}
+	}
+}
