@@ -23,7 +23,7 @@ import (
 // inbox listens for everything that is sent to a caller of the test's own making.
 func inbox(t testing.TB, nc *nats.Conn) (prefix string, next func() *nats.Msg) {
 	t.Helper()
-	prefix = nats.NewInbox() + "."
+	prefix = nc.NewInbox() + "."
 	sub, err := nc.SubscribeSync(prefix + "*")
 	assert.NoError(t, err)
 	return prefix, func() *nats.Msg {

@@ -117,7 +117,7 @@ func (b *Bus) lookUp(ctx context.Context, id string) (service string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookUpMax)
 	defer cancel()
-	_ = b.ask(ctx, b.srvRoot+".PING", func(m *nats.Msg) bool { // what is denied, or silent, is not there
+	_ = b.ask(ctx, b.srvRoot+".PING", nil, func(m *nats.Msg) bool { // what is denied, or silent, is not there
 		var p micro.Ping
 		if json.Unmarshal(m.Data, &p) != nil || p.ID != id || endpoint.ValidateServiceName(p.Name) != nil {
 			return true
