@@ -67,14 +67,14 @@ func TestAcrossAccounts(t *testing.T) {
 			respond(t, foreign(t, s, nats.UserInfo("peer", "peer")), "svc.peer", func(m *nats.Msg) {
 				_ = m.Respond([]byte(m.Reply + " " + m.Header.Get("Nats-Request-Info")))
 			})
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
 			for name, headers := range map[string]bool{"token": false, "headers": true} {
 				opts := []bus.Option{content(t)}
 				if headers {
 					opts = append(opts, bus.WithHeaderMetadata())
 				}
 				client := as(t, s, "client", "_RI.cli", opts...)
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-				defer cancel()
 				timed(t, soon, func() {
 					got, err := adder(client, "svc.add")(ctx, &AddRequest{1, 2})
 					assert.NoError(t, err)

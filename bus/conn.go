@@ -32,6 +32,9 @@ func connDefaults(c *config) []nats.Option {
 			if sub != nil {
 				subject = sub.Subject
 			}
+			if unauthenticated(err) {
+				c.refused.Store(&err)
+			}
 			c.report(slog.LevelWarn, "nats error", slog.String("subject", subject), slog.Any("error", err))
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -41,6 +44,7 @@ func connDefaults(c *config) []nats.Option {
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			c.maxPayload.Store(nc.MaxPayload())
+			c.refused.Store(nil)
 			c.report(slog.LevelInfo, "nats connection back", slog.String("server", nc.ConnectedUrlRedacted()))
 		}),
 	}
@@ -83,11 +87,35 @@ func redact(url string) string {
 	return strings.Join(urls, ",")
 }
 
+// unauthenticated reports whether the broker said so: it does not know this client, or not any more. Of a certificate that
+// it does not take it says so after the client's side of the handshake, by an alert or by hanging up.
+func unauthenticated(err error) bool {
+	for _, e := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error" || errors.Is(err, nats.ErrTLS) && strings.Contains(err.Error(), "after TLS handshake")
+}
+
+// refusal is why the broker does not let this client back in, nil where it is just away. What is known of an adopted
+// connection is its last error.
+func (b *Bus) refusal() error {
+	if err := b.refused.Load(); err != nil {
+		return *err
+	}
+	if err := b.nc.LastError(); unauthenticated(err) {
+		return err
+	}
+	return nil
+}
+
 // connectError is what the broker, or the way to it, had to say to Connect and New.
 func connectError(err error, doing string) error {
 	code, reason := endpoint.Unavailable, endpoint.ReasonDisconnected
 	switch {
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+	case unauthenticated(err):
 		code, reason = endpoint.Unauthenticated, ""
 	case errors.Is(err, nats.ErrPermissionViolation):
 		code, reason = endpoint.PermissionDenied, ""

@@ -49,13 +49,21 @@ func (b *Bus) sendError(err error, size int) *endpoint.Error {
 		return e(endpoint.ResourceExhausted, endpoint.ReasonRequestTooLarge,
 			"the request has %d bytes with its headers, the broker takes %d", size, b.nc.MaxPayload())
 	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, nats.ErrDisconnected):
-		return e(endpoint.Unavailable, endpoint.ReasonDisconnected, "no connection to the broker")
+		return b.away(e(endpoint.Unavailable, endpoint.ReasonDisconnected, "no connection to the broker"))
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining), errors.Is(err, nats.ErrInvalidConnection):
-		return e(endpoint.Unavailable, endpoint.ReasonConnectionClosed, "the connection to the broker is closed")
+		return b.away(e(endpoint.Unavailable, endpoint.ReasonConnectionClosed, "the connection to the broker is closed"))
 	case errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrBadHeaderMsg), errors.Is(err, nats.ErrHeadersNotSupported):
 		return e(endpoint.InvalidArgument, endpoint.ReasonProtocol, "the broker's client refuses the message: %v", err)
 	default: // a write failed half-way: a part of it may be on its way
 		return e(endpoint.Unavailable, endpoint.ReasonConnectionLost, "the request could not be written").
 			WithOutcome(endpoint.MaybeExecuted)
 	}
+}
+
+// away returns e, or that the broker does not let this client back in, where that is why there is no connection.
+func (b *Bus) away(e *endpoint.Error) *endpoint.Error {
+	if refusal := b.refusal(); refusal != nil {
+		return endpoint.Unauthenticated.Wrap(refusal, "the broker refuses this client").WithOutcome(endpoint.NotSent)
+	}
+	return e
 }

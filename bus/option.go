@@ -37,7 +37,8 @@ type config struct {
 	headerMetadata             bool
 	nats                       []nats.Option
 
-	maxPayload atomic.Int64 // what the broker takes; each of its servers may have its own limit
+	refused    atomic.Pointer[error] // why the broker does not let us back in
+	maxPayload atomic.Int64          // what the broker takes; each of its servers may have its own limit
 }
 
 func newConfig(opts []Option) (*config, error) {
@@ -226,7 +227,8 @@ func WithHeaderMetadata() Option {
 }
 
 // WithNATS passes options to nats.Connect, after the bus's own; Connect only. A handler for errors, disconnects or
-// reconnects replaces the bus's, which logs. By default none.
+// reconnects replaces the bus's, which logs, and tells credentials that the broker refuses from a broker that is away. By
+// default none.
 func WithNATS(opts ...nats.Option) Option {
 	return func(c *config) error {
 		c.nats = append(c.nats, opts...)
