@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -154,4 +155,17 @@ func TestWeightedMapping(t *testing.T) {
 	}
 	n := statsOf(t, b, "canary.add").Calls
 	assert.True(t, n > calls/50 && n < calls/4, fmt.Sprint(n))
+}
+
+// A broker starts with each configuration that docs/operations.md shows.
+func TestOperationsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../docs/operations.md")
+	assert.NoError(t, err)
+	blocks := strings.Split(string(doc), "```conf\n")[1:]
+	assert.Equal(t, len(blocks), 3)
+	for _, b := range blocks {
+		text, _, ok := strings.Cut(b, "```\n")
+		assert.True(t, ok, b)
+		bustest.Server(t, embedded.WithConfig(text))
+	}
 }
