@@ -3,14 +3,18 @@ package bus_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"pgregory.net/rapid"
 
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
 	"postbus.example/embedded"
+	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
 
@@ -118,4 +122,23 @@ func TestPermissionsRefuseWhatCannotBe(t *testing.T) {
 		assert.Contains(t, err.Error(), "bus.Permissions")
 		assert.Contains(t, text, x.faults...)
 	}
+}
+
+// Whatever a subject is made of, the broker reads it as it was meant.
+func TestPermissionsAreQuoted(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		subject := rapid.String().Draw(t, "subject")
+		if endpoint.ValidatePattern(subject) != nil || strings.ContainsAny(subject[:1], "*>") || strings.HasPrefix(subject, "_RI") {
+			t.SkipNow()
+		}
+		var o server.Options
+		if err := o.ProcessConfigString(grants(map[string]string{"u": bus.Permissions(bus.ClientRole, "svc", subject)})); err != nil {
+			t.Fatal(err)
+		}
+		p := o.Users[1].Permissions
+		want := []string{subject, "_RPC.svc.*.c.>", "_RPC.svc.*.e." + subject}
+		if !slices.Equal(p.Publish.Allow, want) || !slices.Equal(p.Subscribe.Allow, []string{"_RI.cli.>"}) {
+			t.Fatalf("%q %q", p.Publish.Allow, p.Subscribe.Allow)
+		}
+	})
 }
