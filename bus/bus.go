@@ -13,6 +13,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"errors"
@@ -34,6 +35,7 @@ type Bus struct {
 	*config
 	nc    *nats.Conn
 	owned bool
+	up    *uplink // without connections where they are none of ours
 	id    string
 	mux   *replyMux
 
@@ -80,19 +82,22 @@ var (
 type Instance = endpoint.Instance
 
 // Connect makes a bus on a connection of its own, with the settings that make failures prompt: publishing while
-// disconnected fails at once, reconnects go on for good with jitter, a dead peer is noticed within six seconds. Drain or Close
-// ends it. It fails with every fault of its options (invalid_argument), when the broker can't be reached (unavailable,
-// reason disconnected), or when this client may not connect (unauthenticated) or receive replies (permission_denied).
+// disconnected fails at once, reconnects go on for good with jitter, a dead peer is noticed within six seconds. What the
+// network does not take at once waits, and beyond 4 MiB calls wait with it; where the network has taken nothing for half a
+// second, they are refused (resource_exhausted, reason write_backlog, NotSent). Drain or Close ends it. It fails with every
+// fault of its options (invalid_argument), when the broker can't be reached (unavailable, reason disconnected), or when this
+// client may not connect (unauthenticated) or receive replies (permission_denied).
 func Connect(url string, opts ...Option) (*Bus, error) {
 	c, err := newConfig(opts)
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(url, slices.Concat(connDefaults(c), c.nats, []nats.Option{dialing})...)
+	up := &uplink{}
+	nc, err := nats.Connect(url, slices.Concat(connDefaults(c), c.nats, []nats.Option{up.option})...)
 	if err != nil {
 		return nil, connectError(err, "connect to "+redact(url))
 	}
-	b, err := newBus(nc, c, true)
+	b, err := newBus(nc, c, up)
 	if err != nil {
 		nc.Close()
 		return nil, err
@@ -114,12 +119,13 @@ func New(nc *nats.Conn, opts ...Option) (*Bus, error) {
 	if len(c.nats) > 0 {
 		return nil, misconfigured(errors.New("WithNATS is for Connect: New takes the connection as it is"))
 	}
-	return newBus(nc, c, false)
+	return newBus(nc, c, nil)
 }
 
-func newBus(nc *nats.Conn, c *config, owned bool) (*Bus, error) {
+// newBus makes a bus on a connection, which it owns if it comes with its uplink.
+func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 	b := &Bus{
-		config: c, nc: nc, owned: owned, id: newID(),
+		config: c, nc: nc, owned: up != nil, up: cmp.Or(up, &uplink{}), id: newID(),
 		served: map[string]*operation{}, services: map[string]*service{}, roots: map[string]*root{}, leaving: map[*operation]bool{}, drained: make(chan struct{}),
 		acked: newLedger(), buffers: nc.Opts.ReconnectBufSize >= 0,
 	}

@@ -84,7 +84,8 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 			p.bus.mux.close(slot)
 		}
 	}()
-	if err := p.send(c, to, slot, secret, body, mediaType, now, remains); err != nil {
+	r := sending{to: to, slot: slot, secret: secret, body: body, mediaType: mediaType, now: now, left: remains, done: done}
+	if err := p.send(ctx, c, &r); err != nil {
 		return nil, err
 	}
 	reply, err := p.wait(ctx, c, slot, deadline, done)
@@ -119,16 +120,28 @@ func lost(verdict *nats.Msg) *endpoint.Error {
 	return endpoint.Unavailable.New(msg).WithReason(verdict.Subject).WithOutcome(endpoint.MaybeExecuted)
 }
 
+// sending is what is sent of one attempt, and until when.
+type sending struct {
+	to        string
+	slot      *slot
+	secret    uint64
+	body      []byte
+	mediaType string
+	now       time.Time
+	left      time.Duration
+	done      <-chan struct{}
+}
+
 // send publishes the request. Metadata rides in the reply subject; only what has no place there makes headers.
-func (p *proxy) send(c *endpoint.Call, to string, slot *slot, secret uint64, body []byte, mediaType string, now time.Time, left time.Duration) error {
+func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 	trace := c.Trace()
 	meta := wire.Request{
-		HasTimeout: true, Timeout: left, HasSent: true, Sent: now.UnixMilli(), MediaType: mediaType, Attempt: c.Attempt,
-		Ack: left > ackWorth, Trace: trace, Tell: c.Observed() || wire.Sampled(trace), // who looks at a trace wants to see who served it
+		HasTimeout: true, Timeout: r.left, HasSent: true, Sent: r.now.UnixMilli(), MediaType: r.mediaType, Attempt: c.Attempt,
+		Ack: r.left > ackWorth, Trace: trace, Tell: c.Observed() || wire.Sampled(trace), // who looks at a trace wants to see who served it
 	}
 	var room [192]byte
 	token := append(room[:0], p.bus.mux.prefix...)
-	token = wire.AppendID(token, slot.index, secret)
+	token = wire.AppendID(token, r.slot.index, r.secret)
 	var h wire.Headers
 	if p.bus.headerMetadata {
 		h = wire.Headers{}
@@ -146,24 +159,36 @@ func (p *proxy) send(c *endpoint.Call, to string, slot *slot, secret uint64, bod
 		}
 		wire.WriteApp(h, &c.Header)
 	}
-	var err error
-	size := len(body)
-	if n := wire.Size(h); n > endpoint.MaxHeaderBytes { // ours come on top of the application's
-		return endpoint.InvalidArgument.Errorf("headers of %d bytes, at most %d are sent", n, endpoint.MaxHeaderBytes).
-			WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.NotSent)
+	if err := oversize(h); err != nil {
+		return err
 	}
-	if n := wire.Lines(h); n > endpoint.MaxHeaderLines {
-		return endpoint.InvalidArgument.Errorf("%d headers, at most %d are sent", n, endpoint.MaxHeaderLines).
-			WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.NotSent)
+	size := len(r.body) + wire.Size(h)
+	place, err := p.bus.up.admit(size+len(token), r.now.Add(r.left), r.done)
+	if err != nil {
+		return p.bus.noPlace(ctx, err)
 	}
+	defer place.release(size + len(token))
 	if h == nil {
-		err = p.bus.nc.PublishRequest(to, string(token), body)
+		err = p.bus.nc.PublishRequest(r.to, string(token), r.body)
 	} else {
-		size += wire.Size(h)
-		err = p.bus.nc.PublishMsg(&nats.Msg{Subject: to, Reply: string(token), Header: nats.Header(h), Data: body})
+		err = p.bus.nc.PublishMsg(&nats.Msg{Subject: r.to, Reply: string(token), Header: nats.Header(h), Data: r.body})
 	}
 	if err != nil {
 		return p.bus.sendError(err, size)
+	}
+	return nil
+}
+
+// oversize refuses headers that are too many with ours on top of the application's.
+func oversize(h wire.Headers) error {
+	refuse := func(format string, n, most int) error {
+		return endpoint.InvalidArgument.Errorf(format, n, most).WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.NotSent)
+	}
+	if n := wire.Size(h); n > endpoint.MaxHeaderBytes {
+		return refuse("headers of %d bytes, at most %d are sent", n, endpoint.MaxHeaderBytes)
+	}
+	if n := wire.Lines(h); n > endpoint.MaxHeaderLines {
+		return refuse("%d headers, at most %d are sent", n, endpoint.MaxHeaderLines)
 	}
 	return nil
 }

@@ -54,15 +54,6 @@ func connDefaults(c *config) []nats.Option {
 	return opts
 }
 
-// dialing comes after the user's options: a dialer of theirs stays, and a timeout of theirs bounds ours. It is no custom
-// dialer, which would lose the timeout's split over several addresses.
-func dialing(o *nats.Options) error {
-	if o.Dialer == nil {
-		o.Dialer = &net.Dialer{Timeout: o.Timeout, Control: boundSilence}
-	}
-	return nil
-}
-
 // reconnectDelay spreads the clients of a server that restarts: the first delay is uniform over two seconds, later ones
 // have full jitter up to five.
 func reconnectDelay(attempts int) time.Duration {

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -37,6 +38,19 @@ func (b *Bus) ended() *endpoint.Error {
 		return b.sendError(nats.ErrConnectionClosed, 0)
 	}
 	return endpoint.Unavailable.New("the bus is closed").WithReason(endpoint.ReasonConnectionClosed).WithOutcome(endpoint.NotSent)
+}
+
+// noPlace turns what the uplink refuses into an error of the call: nothing was sent.
+func (b *Bus) noPlace(ctx context.Context, err error) *endpoint.Error {
+	switch {
+	case errors.Is(err, errStuck):
+		return endpoint.ResourceExhausted.Wrap(err, err.Error()).WithReason(endpoint.ReasonWriteBacklog).
+			WithRetryAfter(stuckAfter).WithOutcome(endpoint.NotSent)
+	case errors.Is(err, nats.ErrDisconnected):
+		return b.sendError(err, 0)
+	default: // the caller's own end
+		return endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
+	}
 }
 
 // sendError turns the failure of a publish into an error of the call: nothing was sent.

@@ -46,3 +46,9 @@ func (b *Bus) Canceled() int {
 	}
 	return n
 }
+
+// Waiting returns how many bytes wait to be written.
+func (b *Bus) Waiting() int { return int(b.up.latest.Load().waiting.Load()) }
+
+// MaxWaiting is from how many on calls are refused.
+const MaxWaiting = maxWaiting

@@ -293,12 +293,7 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 		return op.fail(c, j, meta, err)
 	}
 	j.by.speak()
-	if h == nil {
-		err = op.bus.nc.Publish(j.msg.Reply, body)
-	} else {
-		err = op.bus.nc.PublishMsg(&nats.Msg{Subject: j.msg.Reply, Header: nats.Header(h), Data: body})
-	}
-	switch {
+	switch err = op.bus.reply(ctx, j.msg.Reply, h, body); {
 	case err == nil:
 		return nil
 	case errors.Is(err, nats.ErrMaxPayload): // headers and all, or the broker's limit shrank

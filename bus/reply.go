@@ -1,8 +1,10 @@
 package bus
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -39,6 +41,25 @@ func (op *operation) replyHeaders(c *endpoint.Call, meta *wire.Request, mediaTyp
 		wire.WriteApp(h, &c.Reply)
 	}
 	return h, nil
+}
+
+// reply publishes a reply. While the connection has no room it waits, and the handler's place is taken for so long: that
+// is how callers of a service behind a slow network are held back.
+func (b *Bus) reply(ctx context.Context, to string, h wire.Headers, body []byte) error {
+	size := len(body) + wire.Size(h)
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(b.timeout)
+	}
+	place, err := b.up.admit(size, deadline, nil)
+	if err != nil {
+		return err
+	}
+	defer place.release(size)
+	if h == nil {
+		return b.nc.Publish(to, body)
+	}
+	return b.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h), Data: body})
 }
 
 // fail logs what the caller can't be told and sends what it can.

@@ -174,6 +174,7 @@ const (
 	ReasonConnectionClosed = "connection_closed" // the transport was closed
 	ReasonDraining         = "draining"          // the service or the transport is shutting down
 	ReasonBacklogFull      = "backlog_full"      // too many calls wait already
+	ReasonWriteBacklog     = "write_backlog"     // too much waits to be written to the broker, and the network takes nothing; nothing was sent
 	ReasonBacklogWait      = "backlog_wait"      // waited longer than the backlog's limit
 	ReasonExpired          = "expired"           // the deadline passed before the handler was to run
 	ReasonRequestTooLarge  = "request_too_large" // over the transport's limit

@@ -1,0 +1,269 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	maxWaiting = 4 << 20                // bytes that wait to be written, see reserve
+	maxHeld    = 2 * maxWaiting         // bytes that wait before Write does, too
+	writeChunk = 64 << 10               // bytes that have the patience of one write
+	stuckAfter = 500 * time.Millisecond // without a byte written; a busy broker takes its time, too
+	lingerTime = 500 * time.Millisecond // for what waits when the connection is closed
+)
+
+// outlet is a connection whose Write does not wait: what the network does not take at once waits here, and a goroutine,
+// which is there only then, writes it. What waits is bounded, since calls reserve their place first:
+//
+//	reserve ──► publish ──► Write ──► network        it takes all
+//	   │                      └─► buf ──► drain      it takes less: until buf is empty
+//	   └──► room, or the refusal                     too much waits
+//
+// A network that takes nothing for as long as the patience with one write is given up, as nats.go would do.
+type outlet struct {
+	net.Conn
+
+	made     time.Time
+	patience time.Duration
+	attempt  func([]byte) (int, error) // writes what goes at once; nil where that can't be had
+
+	waiting atomic.Int64  // bytes in buf and in the hands of drain, and those that are reserved
+	moved   atomic.Int64  // when the network last took something of buf, in nanoseconds since made; 0 while nothing waits
+	up      atomic.Bool   // hands were shaken, and it is neither closed nor lost
+	turn    chan struct{} // held by the one of those who wait for room that looks for it
+	room    chan struct{} // has an element when there may be some
+
+	mu      sync.Mutex
+	drained sync.Cond // less is held, or nothing ever will be
+	buf     []byte
+	spare   []byte // the buffer that drain is not using
+	held    int    // bytes in buf and in the hands of drain
+	writing bool   // drain runs
+	closed  bool
+	err     error // why it was given up
+}
+
+func newOutlet(c net.Conn, patience time.Duration) *outlet {
+	o := &outlet{
+		Conn: c, made: time.Now(), patience: patience, attempt: attempts(c),
+		turn: make(chan struct{}, 1), room: make(chan struct{}, 1),
+	}
+	o.drained.L = &o.mu
+	return o
+}
+
+// Write takes all of p, or none. It waits only where others than calls fill the connection.
+func (o *outlet) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.held >= maxHeld && o.err == nil && !o.closed {
+		o.drained.Wait()
+	}
+	switch {
+	case o.closed:
+		return 0, net.ErrClosed
+	case o.err != nil:
+		return 0, o.err
+	}
+	rest := p
+	if o.attempt != nil && !o.writing {
+		n, err := o.attempt(p)
+		if err != nil {
+			o.giveUp(err)
+			return n, err
+		}
+		rest = p[n:]
+	}
+	if len(rest) == 0 {
+		return len(p), nil
+	}
+	o.buf = append(o.buf, rest...)
+	o.held += len(rest)
+	o.waiting.Add(int64(len(rest)))
+	if !o.writing {
+		o.writing = true
+		o.moved.Store(o.age())
+		go o.drain()
+	}
+	return len(p), nil
+}
+
+// drain writes what waits, and ends when nothing does. Close bounds how long that may take, and so does patience.
+func (o *outlet) drain() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.buf) > 0 && o.err == nil {
+		out := o.buf
+		o.buf = o.spare[:0]
+		for chunk := range slices.Chunk(out, writeChunk) {
+			o.mu.Unlock()
+			if o.patience > 0 {
+				_ = o.Conn.SetWriteDeadline(time.Now().Add(o.patience))
+			}
+			n, err := o.Conn.Write(chunk)
+			o.mu.Lock()
+			o.written(n)
+			if err != nil {
+				o.giveUp(err)
+				break
+			}
+		}
+		if o.spare = out[:0]; cap(out) > 16*writeChunk {
+			o.spare = nil // a burst must not be paid for ever
+		}
+	}
+	_ = o.Conn.SetWriteDeadline(time.Time{})
+	o.writing = false
+	o.moved.Store(0)
+	if o.closed {
+		_ = o.Conn.Close()
+	}
+}
+
+// written makes room (lock held).
+func (o *outlet) written(n int) {
+	if n > 0 {
+		o.moved.Store(o.age())
+	}
+	o.held -= n
+	o.drained.Broadcast()
+	o.release(n)
+}
+
+// giveUp loses what waits, and lets the reader know (lock held).
+func (o *outlet) giveUp(err error) {
+	if o.err == nil {
+		o.err = err
+	}
+	o.up.Store(false)
+	o.waiting.Add(int64(-o.held))
+	o.buf, o.held = nil, 0
+	o.drained.Broadcast()
+	_ = o.Conn.Close()
+}
+
+// Read implements net.Conn. Where the writer gave up, its reason is the reader's.
+func (o *outlet) Read(p []byte) (int, error) {
+	n, err := o.Conn.Read(p)
+	if err != nil {
+		o.up.Store(false)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		switch {
+		case o.closed:
+			err = net.ErrClosed
+		case o.err != nil:
+			err = o.err
+		}
+	}
+	return n, err
+}
+
+// Close implements net.Conn. What waits is still written, if the network takes it soon; nobody waits for that.
+func (o *outlet) Close() error {
+	o.up.Store(false)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil
+	}
+	o.closed = true
+	o.drained.Broadcast()
+	if o.err != nil {
+		return nil // it is closed already
+	}
+	if !o.writing || o.stuck() {
+		return o.Conn.Close()
+	}
+	time.AfterFunc(lingerTime, func() { _ = o.Conn.Close() })
+	return o.Conn.SetReadDeadline(time.Now()) // the reader is done at once
+}
+
+// SetDeadline implements net.Conn. nats.go bounds its handshake with it, and takes the bound away after.
+func (o *outlet) SetDeadline(t time.Time) error {
+	err := o.Conn.SetDeadline(t)
+	if err == nil && t.IsZero() {
+		o.up.Store(true)
+	}
+	return err
+}
+
+// SetWriteDeadline does nothing: a Write does not wait for the network, and what does has patience.
+func (o *outlet) SetWriteDeadline(time.Time) error { return nil }
+
+// stuck reports whether something waits and the network takes nothing of it.
+func (o *outlet) stuck() bool {
+	moved := o.moved.Load()
+	return moved != 0 && o.age()-moved > int64(stuckAfter)
+}
+
+func (o *outlet) age() int64 { return max(int64(time.Since(o.made)), 1) }
+
+// reserve takes a place for n bytes that are about to be written, if there is room; release gives it back. A message of any
+// size finds room while less than half is taken.
+func (o *outlet) reserve(n int) bool {
+	size := int64(n)
+	if o.waiting.Add(size) <= max(maxWaiting, maxWaiting/2+size) {
+		return true
+	}
+	o.waiting.Add(-size) // not by release, which would let us try again
+	return false
+}
+
+// await is reserve for those who find no room: they wait while the network takes something, one after the other. It fails
+// when it takes nothing, when the connection is lost, and when the caller has had enough.
+func (o *outlet) await(n int, deadline time.Time, done <-chan struct{}) error {
+	tick := time.NewTicker(stuckAfter / 50)
+	defer tick.Stop()
+	var room chan struct{} // nil while another looks for it
+	turn, mine := o.turn, false
+	defer func() {
+		if mine {
+			<-o.turn
+		}
+	}()
+	for {
+		switch {
+		case mine && o.reserve(n):
+			return nil
+		case !o.up.Load():
+			return nats.ErrDisconnected
+		case o.stuck():
+			return errStuck
+		case !time.Now().Before(deadline):
+			return context.DeadlineExceeded
+		}
+		select {
+		case turn <- struct{}{}:
+			turn, room, mine = nil, o.room, true
+		case <-room:
+		case <-tick.C:
+		case <-done:
+			return context.Canceled
+		}
+	}
+}
+
+// errStuck is what is wrong with a network that takes nothing any more.
+var errStuck = errors.New("too much waits to be written, and the network takes nothing of it")
+
+// release gives back what reserve took. A nil outlet has nothing to give.
+func (o *outlet) release(n int) {
+	if o == nil {
+		return
+	}
+	if o.waiting.Add(int64(-n)) < maxWaiting && len(o.turn) > 0 {
+		select {
+		case o.room <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package bus
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// uplink makes the connections of a bus that owns them, and knows the latest. It is a nats.CustomDialer.
+//
+// nats.go writes, and dials, under the lock that everybody needs who publishes: one write that gets stuck holds them all
+// up. The connections of an uplink take whatever they are given, and calls ask here first whether it makes sense.
+type uplink struct {
+	dialer   nats.CustomDialer
+	patience time.Duration // with one write; 0: any
+	latest   atomic.Pointer[outlet]
+}
+
+// option is the last of the options of a connection: a dialer of the user's stays, and their timeouts bound ours.
+func (u *uplink) option(o *nats.Options) error {
+	if o.Dialer == nil {
+		o.Dialer = &net.Dialer{Timeout: o.Timeout, Control: boundSilence}
+	}
+	if u.dialer = o.CustomDialer; u.dialer == nil {
+		u.dialer = &resolver{dialer: o.Dialer, literal: o.SkipHostLookup, inOrder: o.NoRandomize, multipath: o.AllowMultipathTCP}
+		o.SkipHostLookup = true // the resolver does it
+	}
+	u.patience = o.FlusherTimeout
+	o.CustomDialer = u
+	return nil
+}
+
+// Dial implements nats.CustomDialer.
+func (u *uplink) Dial(network, address string) (net.Conn, error) {
+	if old := u.latest.Load(); old != nil {
+		_ = old.Close() // nats.go forgets those that were made and then refused
+	}
+	c, err := u.dialer.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	o := newOutlet(c, u.patience)
+	u.latest.Store(o)
+	return o, nil
+}
+
+// admit takes a place for n bytes that are about to be published, to be released afterwards. There is nothing to take, and
+// nil returned, where the connection is none of ours. What it refuses was not sent.
+func (u *uplink) admit(n int, deadline time.Time, done <-chan struct{}) (*outlet, error) {
+	o := u.latest.Load()
+	switch {
+	case o == nil:
+		return nil, nil
+	case !o.up.Load(): // nats.go would say the same, but when it has dialled
+		return nil, nats.ErrDisconnected
+	case o.reserve(n):
+		return o, nil
+	}
+	if err := o.await(n, deadline, done); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// SkipTLSHandshake says what the user's dialer says.
+func (u *uplink) SkipTLSHandshake() bool {
+	d, ok := u.dialer.(interface{ SkipTLSHandshake() bool })
+	return ok && d.SkipTLSHandshake()
+}
+
+// resolver dials as nats.go does by itself: the addresses of a name in random order, its timeout shared among them.
+type resolver struct {
+	dialer    *net.Dialer
+	literal   bool // names are the dialer's business
+	inOrder   bool
+	multipath *bool
+}
+
+// Dial implements nats.CustomDialer.
+func (r *resolver) Dial(network, address string) (c net.Conn, err error) {
+	addrs := r.resolve(address)
+	d := *r.dialer
+	d.Timeout /= time.Duration(len(addrs))
+	if r.multipath != nil {
+		d.SetMultipathTCP(*r.multipath)
+	}
+	for _, a := range addrs {
+		if c, err = d.Dial(network, a); err == nil {
+			return c, nil
+		}
+	}
+	return nil, err
+}
+
+// resolve returns the addresses of a name with a port; the name itself when nobody knows it.
+func (r *resolver) resolve(address string) []string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || r.literal || net.ParseIP(host) != nil {
+		return []string{address}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if r.dialer.Timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, r.dialer.Timeout)
+	}
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil || len(addrs) == 0 {
+		return []string{address}
+	}
+	for i, a := range addrs {
+		addrs[i] = net.JoinHostPort(a, port)
+	}
+	if !r.inOrder {
+		rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	}
+	return addrs
+}
