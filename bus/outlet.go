@@ -17,7 +17,7 @@ const (
 	maxHeld    = 2 * maxWaiting         // bytes that wait before Write does, too
 	writeChunk = 64 << 10               // bytes that have the patience of one write
 	stuckAfter = 500 * time.Millisecond // without a byte written; a busy broker takes its time, too
-	lingerTime = 500 * time.Millisecond // for what waits when the connection is closed
+	lingerTime = 500 * time.Millisecond // the patience with one write when the connection is closed
 )
 
 // outlet is a connection whose Write does not wait: what the network does not take at once waits here, and a goroutine,
@@ -96,7 +96,7 @@ func (o *outlet) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// drain writes what waits, and ends when nothing does. Close bounds how long that may take, and so does patience.
+// drain writes what waits, and ends when nothing does. A connection that was closed meanwhile is closed by it.
 func (o *outlet) drain() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -104,10 +104,8 @@ func (o *outlet) drain() {
 		out := o.buf
 		o.buf = o.spare[:0]
 		for chunk := range slices.Chunk(out, writeChunk) {
+			o.bound()
 			o.mu.Unlock()
-			if o.patience > 0 {
-				_ = o.Conn.SetWriteDeadline(time.Now().Add(o.patience))
-			}
 			n, err := o.Conn.Write(chunk)
 			o.mu.Lock()
 			o.written(n)
@@ -125,6 +123,17 @@ func (o *outlet) drain() {
 	o.moved.Store(0)
 	if o.closed {
 		_ = o.Conn.Close()
+	}
+}
+
+// bound sets until when the write that runs, or is about to, may take (lock held).
+func (o *outlet) bound() {
+	patience := o.patience
+	if o.closed {
+		patience = lingerTime
+	}
+	if patience > 0 {
+		_ = o.Conn.SetWriteDeadline(time.Now().Add(patience))
 	}
 }
 
@@ -167,7 +176,7 @@ func (o *outlet) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close implements net.Conn. What waits is still written, if the network takes it soon; nobody waits for that.
+// Close implements net.Conn. What waits is still written, as long as the network takes it; nobody waits for that.
 func (o *outlet) Close() error {
 	o.up.Store(false)
 	o.mu.Lock()
@@ -183,7 +192,7 @@ func (o *outlet) Close() error {
 	if !o.writing || o.stuck() {
 		return o.Conn.Close()
 	}
-	time.AfterFunc(lingerTime, func() { _ = o.Conn.Close() })
+	o.bound()
 	return o.Conn.SetReadDeadline(time.Now()) // the reader is done at once
 }
 
