@@ -90,11 +90,14 @@ func unauthenticated(err error) bool {
 	return ok && op.Op == "remote error" || errors.Is(err, nats.ErrTLS) && strings.Contains(err.Error(), "after TLS handshake")
 }
 
-// refusal is why the broker does not let this client back in, nil where it is just away. What is known of an adopted
-// connection is its last error.
+// refusal is why the broker does not let this client back in, nil where it is just away. An adopted connection tells it by
+// its last error; one of ours is not asked, since nats.go holds the lock of that while it dials.
 func (b *Bus) refusal() error {
 	if err := b.refused.Load(); err != nil {
 		return *err
+	}
+	if b.owned {
+		return nil
 	}
 	if err := b.nc.LastError(); unauthenticated(err) {
 		return err
