@@ -16,8 +16,8 @@ import (
 
 // A direct call needs the name of the instance's service, which is in its subject, while its caller has only the id. Without
 // WithName the name comes from the endpoint's subject. With it all of an instance's endpoints have one service, which is
-// known when Discover found the instance or when it acked a call of ours. If neither, and nobody is where the subject says,
-// all instances are asked once.
+// known when Discover found the instance. If not, and nobody is where the subject says, all instances are asked once. An ack
+// would tell, too, but whoever answers a call could then draw another instance's direct calls to itself.
 
 const (
 	maxNames  = 4096 // instances that are remembered

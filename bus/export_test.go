@@ -1,5 +1,7 @@
 package bus
 
+import "time"
+
 // Slots returns how many reply slots are taken.
 func (b *Bus) Slots() int { return b.mux.inUse() }
 
@@ -52,3 +54,35 @@ func (b *Bus) Waiting() int { return int(b.up.latest.Load().waiting.Load()) }
 
 // MaxWaiting is from how many on calls are refused.
 const MaxWaiting = maxWaiting
+
+// Living returns how many instances that have calls of ours answered a probe, and Asked how many probes went out, or are about to,
+// to the one that was asked most.
+func (b *Bus) Living() (n int) {
+	b.mux.acked.mu.Lock()
+	defer b.mux.acked.mu.Unlock()
+	for _, q := range b.mux.acked.known {
+		if q.lived > 0 && len(q.calls) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func (b *Bus) Asked() (n int) {
+	b.mux.acked.mu.Lock()
+	defer b.mux.acked.mu.Unlock()
+	for _, q := range b.mux.acked.known {
+		n = max(n, q.serial)
+	}
+	return n
+}
+
+// Muted reports whether probes are off for a service.
+func (b *Bus) Muted() bool {
+	b.mux.acked.mu.Lock()
+	defer b.mux.acked.mu.Unlock()
+	return len(b.mux.acked.mute) > 0
+}
+
+// farFuture is a deadline that no test lives to see.
+var farFuture = time.Now().Add(time.Hour)

@@ -14,6 +14,7 @@ import (
 
 const (
 	probeEvery = 100 * time.Millisecond // for one instance, at most
+	probePause = 10 * time.Millisecond  // between two looks at all instances
 	peerIdle   = time.Second            // after its last probe, an instance without a call is forgotten
 )
 
@@ -49,7 +50,6 @@ func (p *peers) watch(s *slot, secret uint64, h *holder) {
 	if h.Call == "" { // by way of an import a dead instance is silent
 		return
 	}
-	p.bus.names.learn(h.Instance, h.Service)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended || p.mute[h.Service] {
@@ -109,7 +109,7 @@ func (p *peers) probe() {
 			q.asked = now
 			next = now.Add(probeEvery)
 		}
-		p.wake(next)
+		p.wake(maxTime(next, now.Add(probePause)))
 	}
 	p.mu.Unlock()
 	for _, q := range due {
@@ -119,6 +119,13 @@ func (p *peers) probe() {
 		}
 		p.ask(q, epoch)
 	}
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // denied gives a service's instances up when nobody answered a probe and the broker's last word was that we may not send one.
