@@ -156,6 +156,7 @@ func TestReplyLost(t *testing.T) {
 
 // What says nothing about the call lets it wait for its reply, which comes.
 func TestProbesThatSayNothing(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]func(nc *nats.Conn, m *nats.Msg){
 		"silence":            func(*nats.Conn, *nats.Msg) {},
 		"alive":              func(nc *nats.Conn, m *nats.Msg) { beat(nc, m, wire.VerbBeat, "") },
