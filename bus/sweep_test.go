@@ -135,3 +135,28 @@ func TestSweepRests(t *testing.T) {
 		<-s.close()
 	})
 }
+
+// A job that has answered and is not at its end yet, because it hangs in the connection or in a middleware, is not acked; the
+// next one of its worker is.
+func TestNoAckAfterTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var acked []string
+		d := dispatcher{limit: 1, backlog: 10, wait: time.Hour, refuse: func(job, string) {}, waits: func(int64) {}}
+		d.run = func(j job) {
+			j.by.begin(endpoint.NewCall(&endpoint.Spec{}, "svc.x", endpoint.ServerSide))
+			if j.msg.Subject == "slow" {
+				<-time.After(time.Second)
+			}
+			j.by.speak()
+			<-time.After(time.Second)
+		}
+		d.acks(func(k *control) { acked = append(acked, k.msg.Subject) })
+		for _, name := range []string{"quick", "slow", "quick"} {
+			d.push(job{msg: &nats.Msg{Subject: name}, received: time.Now()})
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+		}
+		<-d.close()
+		assert.Equal(t, acked, []string{"slow"})
+	})
+}
