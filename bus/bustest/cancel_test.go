@@ -1,0 +1,98 @@
+package bustest_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"postbus.example/bus"
+	"postbus.example/bus/bustest"
+	"postbus.example/embedded"
+	"postbus.example/endpoint"
+	"postbus.example/httpbridge"
+	"postbus.example/internal/assert"
+	"postbus.example/middleware"
+)
+
+// asleep serves a handler that waits until its context ends, and hands over why it did.
+func asleep(t *testing.T, b *bus.Bus) (entered chan struct{}, causes chan error) {
+	t.Helper()
+	entered, causes = make(chan struct{}, 10), make(chan error, 10)
+	assert.NoError(t, b.Serve("svc.add", endpoint.New(func(ctx context.Context, r *addRequest) (*addResponse, error) {
+		if r.A == 0 {
+			return &addResponse{}, nil
+		}
+		entered <- struct{}{}
+		<-ctx.Done()
+		causes <- context.Cause(ctx)
+		return nil, ctx.Err()
+	})))
+	return entered, causes
+}
+
+func arrives[T any](t *testing.T, c chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(10 * time.Second):
+		t.Fatal("it does not come")
+		panic("unreachable")
+	}
+}
+
+// An HTTP client that leaves ends the handler behind bridge and broker.
+func TestDisconnectReachesTheHandler(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener())
+	entered, causes := asleep(t, bustest.Connect(t, s))
+	url := bridge(t, bustest.Connect(t, s), httpbridge.Expose("svc.add"))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/svc.add", strings.NewReader(`{"A":1}`))
+		if err == nil {
+			r.Header.Set("Content-Type", "application/json")
+			var resp *http.Response
+			if resp, err = http.DefaultClient.Do(r); err == nil {
+				_ = resp.Body.Close()
+			}
+		}
+		done <- err
+	}()
+	arrives(t, entered)
+	cancel()
+	assert.ErrorIs(t, arrives(t, done), context.Canceled)
+	assert.ErrorIs(t, arrives(t, causes), endpoint.Canceled)
+}
+
+// The attempt of a hedged call that lost ends at its service, too.
+func TestHedgesLoserIsCanceled(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener())
+	slow, quick := bustest.Connect(t, s), bustest.Connect(t, s)
+	entered, causes := asleep(t, slow)
+	caller := bustest.Connect(t, s)
+	first := func(next endpoint.Handler) endpoint.Handler { // the first attempt meets the slow one
+		return func(ctx context.Context, c *endpoint.Call) (any, error) {
+			if m, err := c.Message(); err == nil && m.(*addRequest).A == 1 && c.Attempt == 0 {
+				ctx = endpoint.WithInstance(ctx, slow.ID())
+			} else {
+				ctx = endpoint.WithInstance(ctx, quick.ID())
+			}
+			return next(ctx, c)
+		}
+	}
+	assert.NoError(t, quick.Serve("svc.add", endpoint.New(add)))
+	sum := endpoint.Caller[*addRequest, *addResponse](caller, "svc.add", endpoint.Idempotent(),
+		middleware.Hedge(middleware.HedgePolicy{ExtraLoad: 0.5}), endpoint.Middleware(first))
+	for range 200 { // it learns what is usual
+		_, err := sum(t.Context(), &addRequest{0, 1})
+		assert.NoError(t, err)
+	}
+	resp, err := sum(t.Context(), &addRequest{1, 1})
+	assert.NoError(t, err)
+	assert.Equal(t, resp.Sum, 2)
+	arrives(t, entered)
+	assert.ErrorIs(t, arrives(t, causes), endpoint.Canceled)
+}
