@@ -109,7 +109,7 @@ func TestAckTellsTheInstance(t *testing.T) {
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	_, err := echoer(caller, "svc.slow")(ctx, nil)
-	failed(t, err, endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted)
+	assert.ErrorIs(t, err, endpoint.DeadlineExceeded)
 	assert.Equal(t, report.Instance, service.ID())
 	assert.ErrorIs(t, <-causes, context.DeadlineExceeded)
 	assert.Equal(t, caller.Watched(), 0)
@@ -201,8 +201,8 @@ func TestDeadlinesSendNothing(t *testing.T) {
 	each(20, func(int) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		_, err := call(ctx, nil)
-		failed(t, err, endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted)
+		_, err := call(ctx, nil) // the service's verdict may be the quicker one
+		assert.ErrorIs(t, err, endpoint.DeadlineExceeded)
 		return nil
 	})
 	for range 20 {
