@@ -60,6 +60,7 @@ func TestOutletKeepsTheOrder(t *testing.T) {
 		assert.NoError(t, err)
 		rest = rest[n:]
 	}
+	assert.Eventually(t, func() bool { return o.waiting.Load() == 0 }) // what a Close does to what waits is another matter
 	assert.NoError(t, o.Close())
 	wg.Wait()
 	assert.True(t, bytes.Equal(got.Bytes(), want))
