@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"strings"
 	"testing"
 
 	"postbus.example/endpoint"
@@ -175,4 +176,25 @@ func TestPanicOfAClientsMiddlewareStaysInTheCall(t *testing.T) {
 	assert.ErrorIs(t, got[0], endpoint.Internal)
 	p, ok := errors.AsType[*endpoint.PanicError](got[0])
 	assert.True(t, ok && slices.Equal([]byte("a bug"), []byte(p.Value.(string))), "the panic is the cause")
+}
+
+func TestFaulty(t *testing.T) {
+	for _, cause := range []error{errors.New("Limit is negative"), nil} {
+		ran := false
+		ep := endpoint.New(func(ctx context.Context, r *addRequest) (*addResponse, error) {
+			ran = true
+			return add(ctx, r)
+		})
+		_, err := caller(serve(t, ep), endpoint.Faulty(cause))(t.Context(), request)
+		assert.ErrorIs(t, err, endpoint.InvalidArgument)
+		assert.Equal(t, endpoint.OutcomeOf(err), endpoint.NotSent)
+		if cause != nil {
+			assert.ErrorIs(t, err, cause)
+			assert.Contains(t, err.Error(), cause.Error())
+		}
+		_, err = caller(serve(t, ep.With(endpoint.Faulty(cause))))(t.Context(), request)
+		assert.ErrorIs(t, err, endpoint.Internal)
+		assert.Equal(t, endpoint.OutcomeOf(err), endpoint.NotExecuted)
+		assert.True(t, !strings.Contains(err.Error(), "negative") && !ran, "nobody's business, and not executed")
+	}
 }

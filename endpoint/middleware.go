@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"errors"
 	"slices"
 )
 
@@ -49,8 +50,11 @@ func onSide(side Side, mws []Middleware) Middleware {
 // Faulty is what a constructor of middleware returns that was given faults: a middleware that refuses each call, reason
 // construction, with err as the cause. On the client's side that is invalid_argument, NotSent, and says what is wrong; on the
 // server's internal, NotExecuted, without text for the peer. To pass calls through would be kinder and wrong: a limit that is
-// not there is found when it is needed.
+// not there is found when it is needed. A nil err is a fault that nobody can name.
 func Faulty(err error) Middleware {
+	if err == nil {
+		err = errors.New("a middleware was made with faults")
+	}
 	client := InvalidArgument.Wrap(err, err.Error()).WithReason(ReasonConstruction).WithOutcome(NotSent)
 	server := Internal.Wrap(err, "").WithReason(ReasonConstruction).WithOutcome(NotExecuted)
 	return func(Handler) Handler {
