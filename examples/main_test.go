@@ -21,26 +21,28 @@ import (
 	"postbus.example/internal/assert"
 )
 
-// bin is where the programs are built, once for all tests.
-var bin = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "examples")
-	if err != nil {
-		return "", err
-	}
+// bin is where the programs are built, by the first test that runs one.
+var bin string
+
+var build = sync.OnceValue(func() error {
 	for _, program := range []string{"addsvc/server", "addsvc/gateway", "addsvc/cli", "stringsvc/uppercase", "stringsvc/count"} {
-		out, err := exec.Command("go", "build", "-o", filepath.Join(dir, program), "./"+program).CombinedOutput()
+		out, err := exec.Command("go", "build", "-o", filepath.Join(bin, program), "./"+program).CombinedOutput()
 		if err != nil {
-			return dir, fmt.Errorf("%s: %w: %s", program, err, out)
+			return fmt.Errorf("%s: %w: %s", program, err, out)
 		}
 	}
-	return dir, nil
+	return nil
 })
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir, _ := bin(); dir != "" {
-		_ = os.RemoveAll(dir)
+	dir, err := os.MkdirTemp("", "examples")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	bin = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
@@ -60,9 +62,8 @@ type line map[string]any
 // run starts a program; the test's end kills it if nobody else did.
 func run(t *testing.T, name string, args ...string) *program {
 	t.Helper()
-	dir, err := bin()
-	assert.NoError(t, err)
-	p := &program{cmd: exec.Command(filepath.Join(dir, name), args...), done: make(chan error, 1)}
+	assert.NoError(t, build())
+	p := &program{cmd: exec.Command(filepath.Join(bin, name), args...), done: make(chan error, 1)}
 	log, err := p.cmd.StderrPipe()
 	assert.NoError(t, err)
 	out, err := p.cmd.StdoutPipe()
