@@ -179,20 +179,6 @@ func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 	return nil
 }
 
-// oversize refuses headers that are too many with ours on top of the application's.
-func oversize(h wire.Headers) error {
-	refuse := func(format string, n, most int) error {
-		return endpoint.InvalidArgument.Errorf(format, n, most).WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.NotSent)
-	}
-	if n := wire.Size(h); n > endpoint.MaxHeaderBytes {
-		return refuse("headers of %d bytes, at most %d are sent", n, endpoint.MaxHeaderBytes)
-	}
-	if n := wire.Lines(h); n > endpoint.MaxHeaderLines {
-		return refuse("%d headers, at most %d are sent", n, endpoint.MaxHeaderLines)
-	}
-	return nil
-}
-
 // rest makes headers of what the token can't say, nil if there is nothing. A trace goes as a header when it is sampled, so
 // that any peer and the broker's own tracing see it; when the application sent one too, which would win; and when it is of
 // a version that the token has no form for.

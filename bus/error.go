@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
 )
 
 const (
@@ -38,6 +39,21 @@ func (b *Bus) ended() *endpoint.Error {
 		return b.sendError(nats.ErrConnectionClosed, 0)
 	}
 	return endpoint.Unavailable.New("the bus is closed").WithReason(endpoint.ReasonConnectionClosed).WithOutcome(endpoint.NotSent)
+}
+
+// oversize refuses headers of a request that are too many, or too much, with ours on top of the application's: a service counts
+// all of them. Of a reply those of the application count alone.
+func oversize(h wire.Headers) *endpoint.Error {
+	e := func(format string, n, most int) *endpoint.Error {
+		return endpoint.InvalidArgument.Errorf(format, n, most).WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.NotSent)
+	}
+	if n := wire.Size(h); n > endpoint.MaxHeaderBytes {
+		return e("headers of %d bytes, at most %d are sent", n, endpoint.MaxHeaderBytes)
+	}
+	if n := wire.Lines(h); n > endpoint.MaxHeaderLines {
+		return e("%d headers, at most %d are sent", n, endpoint.MaxHeaderLines)
+	}
+	return nil
 }
 
 // noPlace turns what the uplink refuses into an error of the call: nothing was sent.

@@ -320,3 +320,35 @@ func TestErrorsCarryHeaders(t *testing.T) {
 	assert.Equal(t, e.RetryAfter, 250*time.Millisecond)
 	assert.Equal(t, report.Reply.Get("x-hint"), "later")
 }
+
+// As many headers as an application may send, and one of ours on top: refused here rather than by the service.
+func TestOneHeaderTooMany(t *testing.T) {
+	service, caller, _ := pair(t)
+	serve(t, service, "svc.add", endpoint.New(add))
+	ctx := t.Context()
+	for i := range endpoint.MaxHeaderLines {
+		ctx = endpoint.WithHeader(ctx, "X-"+strconv.Itoa(i), "")
+	}
+	sampled := func(next endpoint.Handler) endpoint.Handler {
+		return func(ctx context.Context, c *endpoint.Call) (any, error) {
+			c.SetTrace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+			return next(ctx, c)
+		}
+	}
+	_, err := adder(caller, "svc.add")(ctx, &AddRequest{1, 2})
+	assert.NoError(t, err)
+	_, err = adder(caller, "svc.add", endpoint.With(sampled))(ctx, &AddRequest{1, 2})
+	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonHeaderTooLarge, endpoint.NotSent)
+
+	serve(t, service, "svc.many", endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
+		for i := range endpoint.MaxHeaderLines {
+			endpoint.FromContext(ctx).Reply.Set("X-"+strconv.Itoa(i), "")
+		}
+		return add(ctx, r)
+	}))
+	_, err = adder(caller, "svc.many")(t.Context(), &AddRequest{1, 2})
+	assert.NoError(t, err)
+	ctx, _ = endpoint.Observe(t.Context()) // who wants to know the instance gets one more
+	_, err = adder(caller, "svc.many")(ctx, &AddRequest{1, 2})
+	assert.NoError(t, err)
+}
