@@ -204,7 +204,7 @@ func (b *Bus) pong(call string, m *nats.Msg) {
 	verb := wire.VerbBeat
 	var missing []byte
 	for name := range frame(call, m.Data) {
-		if b.acked.find(name) == nil {
+		if b.acked.find(name) == nil && !b.kept.again(b, name) {
 			missing = wire.AppendCalls(missing, name)
 		}
 	}

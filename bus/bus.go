@@ -54,7 +54,9 @@ type Bus struct {
 	state    state
 	taken    atomic.Pointer[map[string]*operation] // a copy of served, for callbacks: they never wait for a lock
 	acked    *ledger                               // of calls to us
+	kept     kept                                  // replies that wait for a connection
 	names    names                                 // of the services of instances elsewhere
+	events   chan nats.Status                      // of the connection
 
 	ending   atomic.Bool     // somebody drains
 	hurry    context.Context // ends when what drains is to come to an end
@@ -131,10 +133,15 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 	}
 	b.hurry, b.rush = context.WithCancel(context.Background())
 	b.taken.Store(new(map[string]*operation))
+	b.up.made.CompareAndSwap(0, 1) // the uplink makes none where a server is in this process, or the connection is adopted
+	b.events = nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED, nats.CLOSED)
 	b.maxPayload.Store(nc.MaxPayload())
 	if err := b.openInbox(c.inboxPrefix + "." + newID()); err != nil {
+		nc.RemoveStatusListener(b.events)
 		return nil, err
 	}
+	b.up.severed.Store(new(b.severed))
+	go b.follow(b.events)
 	return b, nil
 }
 
@@ -218,7 +225,7 @@ func (b *Bus) Ready(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if !b.nc.IsConnected() {
+	if !b.connected() {
 		return b.sendError(nats.ErrDisconnected, 0)
 	}
 	if err := b.nc.FlushWithContext(ctx); err != nil {

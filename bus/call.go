@@ -72,7 +72,8 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	if remains <= 0 {
 		return nil, endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 	}
-	slot, secret := p.bus.mux.open(nil)
+	epoch := p.bus.up.epoch()
+	slot, secret := p.bus.mux.open(epoch, nil)
 	if slot == nil {
 		return nil, p.bus.ended()
 	}
@@ -84,7 +85,7 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 			p.bus.mux.close(slot)
 		}
 	}()
-	r := sending{to: to, slot: slot, secret: secret, body: body, mediaType: mediaType, now: now, left: remains, done: done}
+	r := sending{to: to, epoch: epoch, slot: slot, secret: secret, body: body, mediaType: mediaType, now: now, left: remains, done: done}
 	if err := p.send(ctx, c, &r); err != nil {
 		return nil, err
 	}
@@ -102,7 +103,7 @@ func (b *Bus) unread(msg *nats.Msg) error {
 	switch {
 	case msg == nil:
 		return b.ended().WithOutcome(endpoint.MaybeExecuted)
-	case msg == instanceLost, msg == replyLost:
+	case verdict(msg):
 		return lost(msg)
 	case garbled(msg):
 		b.malformed.Add(1)
@@ -111,11 +112,14 @@ func (b *Bus) unread(msg *nats.Msg) error {
 	return nil
 }
 
-// lost is what was found out about the instance that has the call.
+// lost is what was found out about a call that waits.
 func lost(verdict *nats.Msg) *endpoint.Error {
 	msg := "the instance that had the call is gone"
-	if verdict == replyLost {
+	switch verdict {
+	case replyLost:
 		msg = "the instance that had the call does not have it any more, and no reply came"
+	case connectionLost:
+		msg = "the connection to the broker was lost before the reply came"
 	}
 	return endpoint.Unavailable.New(msg).WithReason(verdict.Subject).WithOutcome(endpoint.MaybeExecuted)
 }
@@ -123,6 +127,7 @@ func lost(verdict *nats.Msg) *endpoint.Error {
 // sending is what is sent of one attempt, and until when.
 type sending struct {
 	to        string
+	epoch     uint64
 	slot      *slot
 	secret    uint64
 	body      []byte
@@ -168,6 +173,9 @@ func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 		return p.bus.noPlace(ctx, err)
 	}
 	defer place.release(size + len(token))
+	if p.bus.up.lost.Load() >= r.epoch { // what is sent from now on nobody would call lost
+		return p.bus.offline()
+	}
 	if h == nil {
 		err = p.bus.nc.PublishRequest(r.to, string(token), r.body)
 	} else {

@@ -43,8 +43,6 @@ func connDefaults(c *config) []nats.Option {
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			c.maxPayload.Store(nc.MaxPayload())
-			c.refused.Store(nil)
 			c.report(slog.LevelInfo, "nats connection back", slog.String("server", nc.ConnectedUrlRedacted()))
 		}),
 	}

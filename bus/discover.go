@@ -89,7 +89,7 @@ func (b *Bus) instanceOf(info *micro.Info) Instance {
 // ask sends a request that many may answer, and hands the answers over until more returns false, silence or ctx's end.
 func (b *Bus) ask(ctx context.Context, subject string, body []byte, more func(*nats.Msg) bool) error {
 	answers := make(chan *nats.Msg, 1024)
-	slot, secret := b.mux.open(func(m *nats.Msg) {
+	slot, secret := b.mux.open(b.up.epoch(), func(m *nats.Msg) {
 		select {
 		case answers <- m:
 		default:
@@ -100,7 +100,7 @@ func (b *Bus) ask(ctx context.Context, subject string, body []byte, more func(*n
 		return b.ended()
 	}
 	defer b.mux.close(slot)
-	if !b.nc.IsConnected() {
+	if !b.connected() {
 		return b.offline()
 	}
 	reply := string(wire.AppendID([]byte(b.mux.prefix), slot.index, secret))
@@ -116,10 +116,12 @@ func (b *Bus) ask(ctx context.Context, subject string, body []byte, more func(*n
 	for {
 		select {
 		case m := <-answers:
-			if m == nil {
+			switch {
+			case m == nil:
 				return b.ended()
-			}
-			if garbled(m) { // one peer's trouble is not everybody's
+			case verdict(m):
+				return lost(m)
+			case garbled(m): // one peer's trouble is not everybody's
 				b.malformed.Add(1)
 				continue
 			}
@@ -163,7 +165,7 @@ func noResponders(err error) bool {
 // pingSelf asks for our own service by way of the broker. Where the broker does not let us, it is not asked again on this
 // connection.
 func (b *Bus) pingSelf(ctx context.Context, s *service) error {
-	epoch := b.nc.Stats().Reconnects + 1
+	epoch := b.up.epoch()
 	if s.unasked.Load() == epoch {
 		return nil
 	}

@@ -316,18 +316,19 @@ func (d *dispatcher) drop(reason string) {
 // abandon hands what still runs to answer, which speaks in its place: what it replies itself comes too late. It is for a
 // dispatcher that is closed and has nothing waiting.
 func (d *dispatcher) abandon(answer func(*nats.Msg)) {
-	var left []*nats.Msg
+	var left []job
 	d.mu.Lock()
 	for w := range d.crew {
 		if w.msg != nil {
 			w.answered.Store(true)
 			w.call.Store(silent) // no ack after the answer
-			left = append(left, w.msg)
+			left = append(left, job{msg: w.msg, control: w.control.Load()})
 		}
 	}
 	d.mu.Unlock()
-	for _, m := range left {
-		answer(m)
+	for _, j := range left {
+		j.speak()
+		answer(j.msg)
 	}
 }
 

@@ -129,9 +129,10 @@ func (b *Bus) drain(ctx context.Context) error {
 			op.abandon()
 		}
 	}
+	waitAll(ctx.Done(), []<-chan struct{}{b.kept.settled()})
 	b.mux.acked.end()
 	b.closeRoots(ctx) // not sooner: what runs may be asked for, and canceled, to its end
-	if b.nc.IsConnected() {
+	if b.connected() {
 		_ = b.nc.FlushTimeout(flushTime(ctx))
 	}
 	_ = b.mux.sub.Unsubscribe()
@@ -141,6 +142,10 @@ func (b *Bus) drain(ctx context.Context) error {
 	b.mu.Unlock()
 	if b.owned {
 		b.nc.Close()
+	}
+	b.nc.RemoveStatusListener(b.events)
+	if lost := b.kept.end(); lost > 0 {
+		b.report(slog.LevelWarn, "replies not sent: no connection came back in time", slog.Int("replies", lost))
 	}
 	return err
 }
@@ -159,7 +164,7 @@ func (b *Bus) finish(ctx context.Context, ops []*operation) error {
 	lefts, ends := make([]<-chan struct{}, len(ops)), make([]<-chan struct{}, len(ops))
 	for i, op := range ops {
 		lefts[i] = op.left
-		if b.nc.IsConnected() && op.sub.Drain() == nil { // what arrived already is still delivered
+		if b.connected() && op.sub.Drain() == nil { // what arrived already is still delivered
 			continue
 		}
 		_ = op.sub.Unsubscribe() // a drain would wait for a broker that is not there

@@ -86,3 +86,10 @@ func (b *Bus) Muted() bool {
 
 // farFuture is a deadline that no test lives to see.
 var farFuture = time.Now().Add(time.Hour)
+
+// Kept returns how many replies wait for a connection, or for their callers to ask again.
+func (b *Bus) Kept() int {
+	b.kept.mu.Lock()
+	defer b.kept.mu.Unlock()
+	return len(b.kept.replies)
+}

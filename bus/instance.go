@@ -119,7 +119,7 @@ func (b *Bus) leaveRoots(ctx context.Context, roots []*root) {
 	for _, r := range roots {
 		switch {
 		case r.denied:
-		case b.nc.IsConnected() && r.sub.Drain() == nil:
+		case b.connected() && r.sub.Drain() == nil:
 			lefts = append(lefts, r.left)
 		default:
 			_ = r.sub.Unsubscribe()
@@ -153,7 +153,7 @@ func (b *Bus) directed(subject string, m *nats.Msg) {
 		b.malformed.Add(1)
 		return
 	}
-	b.replyError(m.Reply, errNotHere, nil, tells(m))
+	b.replyError(b.sender(m), errNotHere, nil)
 }
 
 // errNotHere is for direct calls to what this instance does not serve, or not any more.

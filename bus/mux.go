@@ -42,6 +42,7 @@ type slot struct {
 
 	mu     sync.Mutex
 	secret uint64 // of the call that waits, 0 if none
+	epoch  uint64 // of the connection that its request goes out by, 0 if it outlives them
 	sink   func(*nats.Msg)
 	ack    *holder   // who has the call, once it said so
 	left   bool      // its caller did, see tombs
@@ -68,8 +69,8 @@ func newReplyMux(nc *nats.Conn, prefix string, acked *peers) (*replyMux, error) 
 }
 
 // open takes a slot for a call; none is left when the mux has ended. Every message for it goes to sink if there is one,
-// which must not block, else to ch.
-func (m *replyMux) open(sink func(*nats.Msg)) (*slot, uint64) {
+// which must not block, else to ch. With an epoch it is told when that is over.
+func (m *replyMux) open(epoch uint64, sink func(*nats.Msg)) (*slot, uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended {
@@ -82,7 +83,7 @@ func (m *replyMux) open(sink func(*nats.Msg)) (*slot, uint64) {
 	m.free = m.free[:len(m.free)-1]
 	secret := max(m.random.Uint64(), 1)
 	s.mu.Lock() // within the other, so that end misses no one
-	s.secret, s.sink = secret, sink
+	s.secret, s.epoch, s.sink = secret, epoch, sink
 	s.mu.Unlock()
 	return s, secret
 }
@@ -117,6 +118,11 @@ func (s *slot) give(msg *nats.Msg) bool {
 	}
 }
 
+// verdict tells what the bus itself found out about a call from what a peer sent.
+func verdict(msg *nats.Msg) bool {
+	return msg == nil || msg == connectionLost || msg == instanceLost || msg == replyLost
+}
+
 // grow doubles the table: copying it for each new slot would be quadratic.
 func (m *replyMux) grow() {
 	old := *m.table.Load()
@@ -136,7 +142,7 @@ func (m *replyMux) close(s *slot) {
 	h := s.ack
 	s.secret, s.sink, s.ack = 0, nil, nil
 	for len(s.ch) > 0 {
-		if msg := <-s.ch; msg != nil && msg != instanceLost && msg != replyLost {
+		if msg := <-s.ch; !verdict(msg) {
 			m.late.Add(1)
 		}
 	}

@@ -136,7 +136,9 @@ func (op *operation) refuse(j job, reason string) {
 		e = endpoint.Unavailable.New("the service is shutting down")
 	}
 	call := j.speak()
-	op.bus.replyError(j.msg.Reply, e.WithReason(reason).WithOutcome(endpoint.NotExecuted), nil, tells(j.msg))
+	to := op.bus.sender(j.msg)
+	to.call = call
+	op.bus.replyError(to, e.WithReason(reason).WithOutcome(endpoint.NotExecuted), nil)
 	op.bus.acked.leave(call)
 }
 
@@ -292,8 +294,7 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 	if err != nil {
 		return op.fail(c, j, meta, err)
 	}
-	j.by.speak()
-	switch err = op.bus.reply(ctx, j.msg.Reply, h, body); {
+	switch err = op.bus.reply(op.bus.recipient(j, meta), h, body); {
 	case err == nil:
 		return nil
 	case errors.Is(err, nats.ErrMaxPayload): // headers and all, or the broker's limit shrank

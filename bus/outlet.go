@@ -34,6 +34,8 @@ type outlet struct {
 	made     time.Time
 	patience time.Duration
 	attempt  func([]byte) (int, error) // writes what goes at once; nil where that can't be had
+	epoch    uint64
+	sever    func(epoch uint64, closed bool) // is told when the connection is lost, or was closed by this end; must not block
 
 	waiting atomic.Int64  // bytes in buf and in the hands of drain, and those that are reserved
 	moved   atomic.Int64  // when the network last took something of buf, in nanoseconds since made; 0 while nothing waits
@@ -53,7 +55,7 @@ type outlet struct {
 
 func newOutlet(c net.Conn, patience time.Duration) *outlet {
 	o := &outlet{
-		Conn: c, made: time.Now(), patience: patience, attempt: attempts(c),
+		Conn: c, made: time.Now(), patience: patience, attempt: attempts(c), sever: func(uint64, bool) {},
 		turn: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
 	o.drained.L = &o.mu
@@ -152,7 +154,7 @@ func (o *outlet) giveUp(err error) {
 	if o.err == nil {
 		o.err = err
 	}
-	o.up.Store(false)
+	o.down(false)
 	o.waiting.Add(int64(-o.held))
 	o.buf, o.held = nil, 0
 	o.drained.Broadcast()
@@ -163,7 +165,7 @@ func (o *outlet) giveUp(err error) {
 func (o *outlet) Read(p []byte) (int, error) {
 	n, err := o.Conn.Read(p)
 	if err != nil {
-		o.up.Store(false)
+		o.down(false)
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		switch {
@@ -178,7 +180,7 @@ func (o *outlet) Read(p []byte) (int, error) {
 
 // Close implements net.Conn. What waits is still written, as long as the network takes it; nobody waits for that.
 func (o *outlet) Close() error {
-	o.up.Store(false)
+	o.down(true)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -207,6 +209,13 @@ func (o *outlet) SetDeadline(t time.Time) error {
 
 // SetWriteDeadline does nothing: a Write does not wait for the network, and what does has patience.
 func (o *outlet) SetWriteDeadline(time.Time) error { return nil }
+
+// down says that the connection is of no use any more.
+func (o *outlet) down(closed bool) {
+	if o.up.Swap(false) {
+		o.sever(o.epoch, closed)
+	}
+}
 
 // stuck reports whether something waits and the network takes nothing of it.
 func (o *outlet) stuck() bool {

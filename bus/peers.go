@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -57,6 +58,16 @@ func (p *peers) take(s *slot, m *nats.Msg) bool {
 		s.ack = &holder{Control: s.ack.Control, instance: s.ack.instance, shared: true}
 	}
 	return true
+}
+
+// silenced returns the services whose instances are not asked for calls.
+func (p *peers) silenced() map[string]bool {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.mute)
 }
 
 // The pace of cancels: at once, and then what has come together in cancelEvery.

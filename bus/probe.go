@@ -15,6 +15,7 @@ import (
 const (
 	probeEvery = 100 * time.Millisecond // for one instance, at most
 	probePause = 10 * time.Millisecond  // between two looks at all instances
+	comeBack   = 5 * time.Second        // what an instance may take to reconnect: the longest delay of ours
 	peerIdle   = time.Second            // after its last probe, an instance without a call is forgotten
 )
 
@@ -31,6 +32,7 @@ type peer struct {
 	about   []string  // the calls that it asked for
 	lived   uint64    // the epoch in which it last answered
 	suspect bool      // the last answer was the broker's: nobody is there
+	absent  time.Time // since when it says so of an instance that answered on an earlier connection
 }
 
 // waiting is a call that waits for its reply.
@@ -38,8 +40,6 @@ type waiting struct {
 	slot   *slot
 	secret uint64
 }
-
-func (p *peers) epoch() uint64 { return p.bus.nc.Stats().Reconnects + 1 }
 
 // watch probes for a call until it is closed.
 func (p *peers) watch(s *slot, secret uint64, h *holder) {
@@ -93,7 +93,7 @@ func (p *peers) wake(at time.Time) {
 // probe asks each instance whose turn it is.
 func (p *peers) probe() {
 	var due []*peer
-	epoch, now := p.epoch(), time.Now()
+	epoch, now := p.bus.up.epoch(), time.Now()
 	p.mu.Lock()
 	p.wakes = time.Time{}
 	for prefix, q := range p.known {
@@ -166,14 +166,14 @@ func (p *peers) ask(q *peer, epoch uint64) {
 	q.epoch, q.about = epoch, q.sample(p.frame())
 	serial, about := q.serial, q.about
 	var secret uint64
-	q.slot, secret = p.bus.mux.open(func(m *nats.Msg) { go p.answered(q, serial, m) }) // not under the slot's lock
+	q.slot, secret = p.bus.mux.open(0, func(m *nats.Msg) { go p.answered(q, serial, m) }) // not under the slot's lock
 	if q.slot == nil {
 		p.mu.Unlock()
 		return
 	}
 	reply := string(wire.AppendID([]byte(p.bus.mux.prefix), q.slot.index, secret))
 	p.mu.Unlock()
-	if p.bus.nc.IsConnected() {
+	if p.bus.connected() {
 		_ = p.publish(q.prefix, about, wire.VerbPing, reply) // the next one will tell
 	}
 }
@@ -199,7 +199,7 @@ func (q *peer) sample(most int) []string {
 
 // answered takes the answer to a probe. A nil message says that the mux has ended.
 func (p *peers) answered(q *peer, serial int, m *nats.Msg) {
-	epoch := p.epoch()
+	epoch := p.bus.up.epoch()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m == nil || q.slot == nil || q.serial != serial {
@@ -227,25 +227,34 @@ func (p *peers) answered(q *peer, serial int, m *nats.Msg) {
 		p.bus.malformed.Add(1)
 		return
 	}
-	q.lived, q.suspect = epoch, false
+	q.lived, q.suspect, q.absent = epoch, false, time.Time{}
 }
 
 // nobody is the broker's word that the instance is not there. It is believed where the instance answered on this connection
-// before, and when it comes twice: behind an import or a leafnode it may come while the instance lives.
+// before, and when it comes twice: behind an import or a leafnode it may come while the instance lives. An instance that
+// answered on an earlier connection has the time that it needs to come back, too.
 func (p *peers) nobody(q *peer) {
-	if q.lived != q.epoch {
+	verdict := instanceLost
+	switch {
+	case q.lived == 0:
 		return
-	}
-	if !q.suspect {
+	case q.lived != q.epoch && q.absent.IsZero():
+		q.absent = time.Now()
+		return
+	case q.lived != q.epoch && time.Since(q.absent) < comeBack:
+		return
+	case q.lived != q.epoch:
+		verdict = connectionLost
+	case !q.suspect:
 		q.suspect = true
 		return
 	}
 	for _, w := range q.calls {
-		w.slot.tell(w.secret, instanceLost)
+		w.slot.tell(w.secret, verdict)
 	}
 	clear(q.calls)
 	clear(q.missing)
-	q.suspect, q.lived = false, 0
+	q.suspect, q.lived, q.absent = false, 0, time.Time{}
 }
 
 // said takes the calls that the instance does not have, of those that it was asked for. Said once, a reply may be on its way;

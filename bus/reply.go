@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"time"
@@ -43,23 +42,45 @@ func (op *operation) replyHeaders(c *endpoint.Call, meta *wire.Request, mediaTyp
 	return h, nil
 }
 
-// reply publishes a reply. While the connection has no room it waits, and the handler's place is taken for so long: that
-// is how callers of a service behind a slow network are held back.
-func (b *Bus) reply(ctx context.Context, to string, h wire.Headers, body []byte) error {
-	size := len(body) + wire.Size(h)
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(b.timeout)
+// recipient is who waits for a reply.
+type recipient struct {
+	subject string
+	tell    bool      // our name is asked for
+	call    uint64    // in the ledger, 0 if it was not acked
+	until   time.Time // when nobody waits any more
+}
+
+// recipient returns who waits for the reply to a job. From now on it is not acked any more.
+func (b *Bus) recipient(j *job, meta *wire.Request) recipient {
+	timeout := b.timeout
+	if meta.HasTimeout {
+		timeout = meta.Timeout
 	}
-	place, err := b.up.admit(size, deadline, nil)
+	return recipient{subject: j.msg.Reply, tell: meta.Tell, call: j.by.speak(), until: j.received.Add(timeout)}
+}
+
+// sender is who waits for the answer to a message that was not taken as a job.
+func (b *Bus) sender(m *nats.Msg) recipient {
+	return recipient{subject: m.Reply, tell: tells(m), until: time.Now().Add(b.timeout)}
+}
+
+// reply publishes a reply. While the connection has no room it waits, and the handler's place is taken for so long: that
+// is how callers of a service behind a slow network are held back. While there is no connection the reply is kept.
+func (b *Bus) reply(to recipient, h wire.Headers, body []byte) error {
+	size := len(body) + wire.Size(h)
+	place, err := b.up.admit(size, to.until, nil)
 	if err != nil {
-		return err
+		return b.keep(err, to, h, body)
 	}
 	defer place.release(size)
+	return b.keep(b.publish(to.subject, h, body), to, h, body)
+}
+
+func (b *Bus) publish(subject string, h wire.Headers, body []byte) error {
 	if h == nil {
-		return b.nc.Publish(to, body)
+		return b.nc.Publish(subject, body)
 	}
-	return b.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h), Data: body})
+	return b.nc.PublishMsg(&nats.Msg{Subject: subject, Header: nats.Header(h), Data: body})
 }
 
 // fail logs what the caller can't be told and sends what it can.
@@ -80,16 +101,16 @@ func (op *operation) fail(c *endpoint.Call, j *job, meta *wire.Request, err erro
 	if c.Reply.Validate() == nil {
 		app = &c.Reply
 	}
-	j.by.speak()
+	to := op.bus.recipient(j, meta)
 	if !j.answered() {
-		op.bus.replyError(j.msg.Reply, e, app, meta.Tell)
+		op.bus.replyError(to, e, app)
 	}
 	return e
 }
 
-// replyError sends an error reply, with application headers if there are any, and with our name if it is asked for.
-func (b *Bus) replyError(to string, e *endpoint.Error, app *endpoint.Header, tell bool) {
-	if to == "" {
+// replyError sends an error reply, with application headers if there are any. It does not wait for room: errors are small.
+func (b *Bus) replyError(to recipient, e *endpoint.Error, app *endpoint.Header) {
+	if to.subject == "" {
 		return
 	}
 	send := func(e *endpoint.Error, app *endpoint.Header) error {
@@ -97,14 +118,17 @@ func (b *Bus) replyError(to string, e *endpoint.Error, app *endpoint.Header, tel
 		if app != nil {
 			wire.WriteApp(h, app)
 		}
-		if tell {
+		if to.tell {
 			h[wire.Instance] = []string{b.id}
 		}
 		body, err := wire.WriteError(h, e)
 		if err != nil {
 			return err
 		}
-		return b.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h), Data: body})
+		if err = b.up.away(); err == nil {
+			err = b.publish(to.subject, h, body)
+		}
+		return b.keep(err, to, h, body)
 	}
 	err := send(e, app)
 	if errors.Is(err, nats.ErrMaxPayload) { // too much of details: the verdict alone always fits
@@ -119,6 +143,6 @@ func (b *Bus) replyError(to string, e *endpoint.Error, app *endpoint.Header, tel
 // abandon answers for the handlers that would not end: after this nobody publishes their replies.
 func (op *operation) abandon() {
 	op.jobs.abandon(func(m *nats.Msg) {
-		op.bus.replyError(m.Reply, errShutdown.WithOutcome(endpoint.Executed), nil, tells(m))
+		op.bus.replyError(op.bus.sender(m), errShutdown.WithOutcome(endpoint.Executed), nil)
 	})
 }

@@ -299,7 +299,9 @@ func TestRow20CredentialsRevoked(t *testing.T) {
 	})
 	assert.Eventually(t, impatient.Conn().IsClosed)
 	refused(t, impatient)
-	timed(t, soon, func() { failed(t, <-waits, endpoint.Unauthenticated, "", endpoint.MaybeExecuted) })
+	timed(t, soon, func() {
+		failed(t, <-waits, endpoint.Unavailable, endpoint.ReasonConnectionLost, endpoint.MaybeExecuted)
+	})
 	timed(t, soon, func() {
 		_, err := bus.Connect(op.URL(), quiet(), c.option())
 		failed(t, err, endpoint.Unauthenticated, "", endpoint.NotSent)

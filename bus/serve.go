@@ -78,7 +78,7 @@ func (b *Bus) enter(base string, ops []*operation, errs []error) error {
 	if err := b.check(base, ops, errs); err != nil {
 		return err
 	}
-	if !b.nc.IsConnected() {
+	if !b.connected() {
 		return serveError(base, b.offline())
 	}
 	if err := b.register(ops); err != nil {
@@ -162,7 +162,7 @@ func (b *Bus) subscribe(ops []*operation) *endpoint.Error {
 // connection is away.
 func (b *Bus) confirm(base string, ops []*operation, before error) error {
 	if err := b.nc.FlushTimeout(5 * time.Second); err != nil {
-		return serveError(base, endpoint.Unavailable.Wrap(err, "the broker does not answer").WithReason(endpoint.ReasonDisconnected))
+		return serveError(base, b.away(endpoint.Unavailable.Wrap(err, "the broker does not answer").WithReason(endpoint.ReasonDisconnected)))
 	}
 	if err := b.nc.LastError(); err != nil && !errors.Is(err, before) && errors.Is(err, nats.ErrPermissionViolation) {
 		for _, op := range ops {

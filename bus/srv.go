@@ -205,7 +205,7 @@ func (b *Bus) answer(s *service, m *nats.Msg) {
 	}
 	b.mu.RUnlock()
 	if unknown {
-		b.replyError(m.Reply, errNoEndpoint, nil, false)
+		b.replyError(b.sender(m), errNoEndpoint, nil)
 	}
 	if v == nil {
 		return

@@ -18,6 +18,9 @@ type uplink struct {
 	dialer   nats.CustomDialer
 	patience time.Duration // with one write; 0: any
 	latest   atomic.Pointer[outlet]
+
+	made, lost atomic.Uint64                      // the latest epoch that began, and the latest known to be over
+	severed    atomic.Pointer[func(uint64, bool)] // is told when one is
 }
 
 // option is the last of the options of a connection: a dialer of the user's stays, and their timeouts bound ours.
@@ -44,6 +47,8 @@ func (u *uplink) Dial(network, address string) (net.Conn, error) {
 		return nil, err
 	}
 	o := newOutlet(c, u.patience)
+	o.epoch = u.made.Add(1)
+	o.sever = u.sever
 	u.latest.Store(o)
 	return o, nil
 }
@@ -64,6 +69,14 @@ func (u *uplink) admit(n int, deadline time.Time, done <-chan struct{}) (*outlet
 		return nil, err
 	}
 	return o, nil
+}
+
+// away is why nothing can be sent just now, nil where it may well be.
+func (u *uplink) away() error {
+	if o := u.latest.Load(); o != nil && !o.up.Load() {
+		return nats.ErrDisconnected
+	}
+	return nil
 }
 
 // SkipTLSHandshake says what the user's dialer says.
