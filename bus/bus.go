@@ -58,6 +58,7 @@ type Bus struct {
 	names    names                                 // of the services of instances elsewhere
 	events   chan nats.Status                      // of the connection
 
+	moving   atomic.Bool     // to another server
 	ending   atomic.Bool     // somebody drains
 	hurry    context.Context // ends when what drains is to come to an end
 	rush     context.CancelFunc
@@ -141,6 +142,7 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 		return nil, err
 	}
 	b.up.severed.Store(new(b.severed))
+	b.up.leaving.Store(new(b.move))
 	go b.follow(b.events)
 	return b, nil
 }

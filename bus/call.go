@@ -68,6 +68,10 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	if deadline.IsZero() {
 		deadline = now.Add(p.bus.timeout)
 	}
+	if gate := p.bus.up.gate.Load(); gate != nil {
+		hold(*gate, deadline, done)
+		now = time.Now()
+	}
 	remains := deadline.Sub(now)
 	if remains <= 0 {
 		return nil, endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)

@@ -162,12 +162,9 @@ func flushTime(ctx context.Context) time.Duration {
 // delivered meanwhile is refused, what runs is canceled, and both have lastWords to come to an end.
 func (b *Bus) finish(ctx context.Context, ops []*operation) error {
 	lefts, ends := make([]<-chan struct{}, len(ops)), make([]<-chan struct{}, len(ops))
+	before := b.connections()
 	for i, op := range ops {
-		lefts[i] = op.left
-		if b.connected() && op.sub.Drain() == nil { // what arrived already is still delivered
-			continue
-		}
-		_ = op.sub.Unsubscribe() // a drain would wait for a broker that is not there
+		lefts[i] = op.leave()
 	}
 	defer func() {
 		for _, op := range ops {
@@ -175,11 +172,12 @@ func (b *Bus) finish(ctx context.Context, ops []*operation) error {
 		}
 	}()
 	left := waitAll(ctx.Done(), lefts)
+	haunted := b.exorcise(ops, before)
 	for i, op := range ops {
 		ends[i] = op.jobs.close()
 	}
 	if left && waitAll(ctx.Done(), ends) {
-		return nil
+		return haunted
 	}
 	for _, op := range ops {
 		op.jobs.drop(reasonDraining)
@@ -191,10 +189,10 @@ func (b *Bus) finish(ctx context.Context, ops []*operation) error {
 	defer time.AfterFunc(lastWords, func() { close(grace) }).Stop()
 	waitAll(grace, lefts)
 	for _, op := range ops {
-		_ = op.sub.Unsubscribe() // no more than an error where it has left
+		_ = op.member.Load().sub.Unsubscribe() // no more than an error where it has left
 	}
 	if waitAll(grace, ends) {
-		return nil
+		return haunted
 	}
 	var names []string
 	for i, op := range ops {

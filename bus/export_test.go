@@ -93,3 +93,10 @@ func (b *Bus) Kept() int {
 	defer b.kept.mu.Unlock()
 	return len(b.kept.replies)
 }
+
+// Leaving returns how many operations were stopped and are not known to be at their end.
+func (b *Bus) Leaving() int {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return len(b.leaving)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,7 +22,6 @@ type operation struct {
 	base    string          // what Serve was given
 	ctx     context.Context // of its handlers
 	cancel  context.CancelCauseFunc
-	left    chan struct{} // closed when the subscription delivered its last message
 	subject string
 	spec    *endpoint.Spec
 	handler endpoint.Handler
@@ -31,7 +31,7 @@ type operation struct {
 	inline  int // bytes of its schemas that stand in the INFO of its service
 	meter   endpoint.Meter
 	jobs    dispatcher
-	sub     *nats.Subscription
+	member  atomic.Pointer[membership] // nil before it is served
 }
 
 func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middleware) (*operation, error) {
@@ -62,7 +62,7 @@ func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middl
 		return nil, fmt.Errorf("%s: a middleware returned a nil handler", subject)
 	}
 	op := &operation{
-		bus: b, base: base, left: make(chan struct{}), subject: subject, spec: s, handler: ep.Handler(), codecs: set,
+		bus: b, base: base, subject: subject, spec: s, handler: ep.Handler(), codecs: set,
 		any: isPayload(s.NewRequest()), info: info,
 	}
 	op.ctx, op.cancel = context.WithCancelCause(context.Background())
@@ -310,7 +310,7 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 func (op *operation) stats() endpoint.Stats {
 	s := op.meter.Stats()
 	s.Service, s.Name, s.Subject = op.spec.Service, op.spec.Name, op.subject
-	if n, err := op.sub.Dropped(); err == nil {
+	if n, err := op.member.Load().sub.Dropped(); err == nil {
 		s.Dropped = uint64(max(n, 0))
 	}
 	return s

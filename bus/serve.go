@@ -97,10 +97,11 @@ func (b *Bus) undo(ops []*operation) {
 	b.forget(ops)
 	b.mu.Unlock()
 	ops = slices.DeleteFunc(ops, func(op *operation) bool {
-		if op.sub == nil {
+		never := op.member.Load() == nil
+		if never {
 			op.cancel(nil)
 		}
-		return op.sub == nil
+		return never
 	})
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -141,18 +142,8 @@ func (b *Bus) subscribe(ops []*operation) *endpoint.Error {
 		}
 	}
 	for _, op := range ops {
-		var err error
-		if op.spec.Queue == "" {
-			op.sub, err = b.nc.Subscribe(op.subject, op.receive)
-		} else {
-			op.sub, err = b.nc.QueueSubscribe(op.subject, op.spec.Queue, op.receive)
-		}
-		if err != nil {
+		if err := op.join(); err != nil {
 			return b.sendError(err, 0)
-		}
-		op.sub.SetClosedHandler(func(string) { close(op.left) })
-		if err := op.sub.SetPendingLimits(-1, -1); err != nil { // receive never blocks; what waits is ours to bound
-			return b.sendError(nats.ErrConnectionClosed, 0) // the one way to fail
 		}
 	}
 	return nil

@@ -21,6 +21,9 @@ type uplink struct {
 
 	made, lost atomic.Uint64                      // the latest epoch that began, and the latest known to be over
 	severed    atomic.Pointer[func(uint64, bool)] // is told when one is
+
+	leaving atomic.Pointer[func()]        // is told when the server is about to end
+	gate    atomic.Pointer[chan struct{}] // closed when calls may go on; nil while they may
 }
 
 // option is the last of the options of a connection: a dialer of the user's stays, and their timeouts bound ours.
@@ -33,6 +36,7 @@ func (u *uplink) option(o *nats.Options) error {
 		o.SkipHostLookup = true // the resolver does it
 	}
 	u.patience = o.FlusherTimeout
+	o.LameDuckModeHandler = u.retire(o.LameDuckModeHandler)
 	o.CustomDialer = u
 	return nil
 }
