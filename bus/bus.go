@@ -42,6 +42,7 @@ type Bus struct {
 	buffers bool // the connection keeps what is published while it is away, and sends it later
 
 	malformed atomic.Uint64
+	pulse     pulse // beats once something was served
 
 	serving sync.Mutex // one Serve at a time looks at the broker's last word
 

@@ -242,7 +242,11 @@ func (op *operation) deadline(j *job, meta *wire.Request) (time.Time, error) {
 		if meta.HasTimeout {
 			limit = meta.Timeout
 		}
-		late = j.started.UnixMilli()-meta.Sent > limit.Milliseconds()+op.bus.skew.Milliseconds()
+		now, skew := j.started.UnixMilli(), op.bus.skew
+		if op.bus.pulse.slept(meta.Sent, now) {
+			skew = 0
+		}
+		late = now-meta.Sent > limit.Milliseconds()+skew.Milliseconds()
 	}
 	if late {
 		op.meter.Expire()

@@ -22,6 +22,7 @@ func (b *Bus) Serve(subject string, s endpoint.Servable) error {
 		return fault(subject, endpoint.InvalidArgument, errNothing)
 	}
 	ops, errs := b.build(subject, s)
+	b.pulse.start()
 	b.serving.Lock()
 	defer b.serving.Unlock()
 	before := b.nc.LastError()
