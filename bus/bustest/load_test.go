@@ -27,6 +27,8 @@ type load struct {
 	callers []endpoint.Unary[[]byte, []byte] // each has its turn
 	rate    int                              // calls in a second
 	limit   time.Duration                    // of one call
+	body    []byte                           // of all of them; by default each has its number
+	observe bool                             // who had them
 
 	phase atomic.Pointer[string] // what is done to the service at the moment
 	mu    sync.Mutex
@@ -38,6 +40,7 @@ type result struct {
 	caller      int
 	begin, took time.Duration // begin is since the load began
 	phase       string        // at its begin
+	instance    string        // if it was observed
 	err         error
 }
 
@@ -77,13 +80,38 @@ func (l *load) run(t *testing.T, n int, f func() error) (calls int) {
 	return calls
 }
 
+// await waits until so many more calls have ended.
+func (l *load) await(more int) {
+	ended := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.ended)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for want := ended() + more; ended() < want; {
+		<-tick.C
+	}
+}
+
 func (l *load) call(i int, start time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.limit)
 	defer cancel()
 	r := result{caller: i % len(l.callers), phase: *l.phase.Load()}
+	body := l.body
+	if body == nil {
+		body = fmt.Append(nil, i)
+	}
+	var report *endpoint.Report
+	if l.observe {
+		ctx, report = endpoint.Observe(ctx)
+	}
 	begin := time.Now()
-	_, r.err = l.callers[r.caller](ctx, fmt.Append(nil, i))
+	_, r.err = l.callers[r.caller](ctx, body)
 	r.begin, r.took = begin.Sub(start), time.Since(begin)
+	if report != nil {
+		r.instance = report.Instance
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended = append(l.ended, r)
