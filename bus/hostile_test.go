@@ -66,6 +66,23 @@ func TestHostileReplySubjectsAreDropped(t *testing.T) {
 	}
 }
 
+// Renamed roots are guarded as the usual ones are.
+func TestHostileRepliesBelowRenamedRoots(t *testing.T) {
+	b := bustest.New(t, quiet(), bus.WithRoots("_CTRL", "_FIND"))
+	serve(t, b, "svc.add", endpoint.New(add))
+	for i, reply := range []string{"_FIND.PING", "_CTRL.svc.i9.e.svc.add", "_CTRL.x"} {
+		assert.NoError(t, b.Conn().PublishRequest("svc.add", reply, []byte(`{"A":1,"B":2}`)))
+		assert.Eventually(t, func() bool { return own(b).Malformed == uint64(i+1) }, reply)
+	}
+	for _, reply := range []string{"_FINDER.x", "_RPC.x"} { // nobody's here
+		sub, err := b.Conn().SubscribeSync(reply)
+		assert.NoError(t, err)
+		assert.NoError(t, b.Conn().PublishRequest("svc.add", reply, []byte(`{"A":1,"B":2}`)))
+		_, err = sub.NextMsg(10 * time.Second)
+		assert.NoError(t, err, reply)
+	}
+}
+
 // An endpoint above the bus's own inbox does not cut the bus off from itself.
 func TestOwnInboxBelowAnEndpoint(t *testing.T) {
 	b := bustest.New(t, quiet(), bus.WithInboxPrefix("own"))

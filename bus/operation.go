@@ -101,17 +101,17 @@ func (op *operation) receive(msg *nats.Msg) {
 // connection for good that sends it a line over 4 KiB.
 const maxReplyTo = 1024
 
-// hostileReply tells a request that would make us publish where no caller listens: to the broker's own subjects, to
-// an instance, or to one of our endpoints and below; or that would cost us the connection.
+// hostileReply tells a request that would make us publish where no caller listens: to the broker's own subjects, to those of
+// discovery or of an instance, to one of our endpoints and below, or to a pattern; or that would cost us the connection.
 func (b *Bus) hostileReply(reply string) bool {
 	switch {
 	case reply == "":
 		return false
-	case reply[0] == '$' || len(reply) > maxReplyTo:
+	case reply[0] == '$' || len(reply) > maxReplyTo || strings.IndexByte(reply, '*') >= 0 || strings.IndexByte(reply, '>') >= 0:
 		return true
 	case strings.HasPrefix(reply, "_INBOX."), strings.HasPrefix(reply, b.mux.prefix): // no endpoint lies there
 		return false
-	case strings.HasPrefix(reply, b.rpcRoot) && strings.HasPrefix(reply[len(b.rpcRoot):], "."):
+	case beneath(reply, b.rpcRoot), beneath(reply, b.srvRoot):
 		return true
 	}
 	taken := *b.taken.Load()
@@ -121,6 +121,10 @@ func (b *Bus) hostileReply(reply string) bool {
 		}
 	}
 	return false
+}
+
+func beneath(subject, root string) bool {
+	return strings.HasPrefix(subject, root) && strings.HasPrefix(subject[len(root):], ".")
 }
 
 // garbled tells a message whose header block the client library could not read: it hands such a one over as if it had none.
