@@ -20,25 +20,19 @@ import (
 
 // stranger is a peer in the account of a service and its caller who may do everything, and wants no good.
 type stranger struct {
-	service, caller *bus.Bus
-	s               *embedded.Server
-	nc              *nats.Conn
-	root            string                                    // of the instance, with the dot
-	inbox           string                                    // of the caller, with the dot
-	call            endpoint.Unary[[]byte, []byte]            // to where the stranger is the responder
-	add             endpoint.Unary[*AddRequest, *AddResponse] // to the service
-	ran             atomic.Int32                              // of the service's handler
+	s     *embedded.Server // nil: it is in another process, as is the service
+	id    string           // of the service
+	nc    *nats.Conn
+	root  string                         // of the instance, with the dot
+	inbox string                         // of the caller, with the dot
+	call  endpoint.Unary[[]byte, []byte] // to where the stranger is the responder
+	pace  <-chan time.Time               // of its messages; nil: as fast as it can
 }
 
-// intrude puts a stranger to a service that serves svc.add and svc.slow.
-func intrude(t testing.TB, service, caller *bus.Bus, s *embedded.Server) *stranger {
+// intrude puts a stranger between an instance and a caller.
+func intrude(t testing.TB, nc *nats.Conn, id string, caller *bus.Bus) *stranger {
 	t.Helper()
-	x := &stranger{service: service, caller: caller, s: s, nc: foreign(t, s), root: "_RPC.svc." + service.ID() + "."}
-	serve(t, service, "svc.add", endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
-		x.ran.Add(1)
-		return add(ctx, r)
-	}))
-	x.call, x.add = echoer(caller, "svc.evil"), adder(caller, "svc.add")
+	x := &stranger{nc: nc, id: id, root: "_RPC.svc." + id + ".", call: echoer(caller, "svc.evil")}
 	var once sync.Once
 	respond(t, x.nc, "svc.evil", func(m *nats.Msg) {
 		once.Do(func() { x.inbox = m.Reply[:lastDot(m.Reply)+1] })
@@ -51,7 +45,12 @@ func intrude(t testing.TB, service, caller *bus.Bus, s *embedded.Server) *strang
 	return x
 }
 
-func (x *stranger) publish(m *nats.Msg) { _ = x.nc.PublishMsg(m) }
+func (x *stranger) publish(m *nats.Msg) {
+	if x.pace != nil {
+		<-x.pace
+	}
+	_ = x.nc.PublishMsg(m)
+}
 
 func (x *stranger) right(m *nats.Msg) { x.publish(&nats.Msg{Subject: m.Reply, Data: []byte("right")}) }
 
@@ -114,7 +113,7 @@ var replies = map[string]func(x *stranger, m *nats.Msg){
 		x.right(m)
 	},
 	"acks of others": func(x *stranger, m *nats.Msg) {
-		x.ack(m, x.service.ID(), x.root+"c.00000000000") // which is asked about it
+		x.ack(m, x.id, x.root+"c.00000000000") // which is asked about it
 		x.ack(m, "i9", "_RPC.svc.i9.c.x")
 		x.right(m)
 	},
@@ -239,7 +238,14 @@ func TestStrangersGetNowhere(t *testing.T) {
 // affront lets a stranger do all that it knows, one thing after the other.
 func affront(t *testing.T, service, caller *bus.Bus, s *embedded.Server) {
 	t.Helper()
-	x := intrude(t, service, caller, s)
+	x := intrude(t, foreign(t, s), service.ID(), caller)
+	x.s = s
+	var ran atomic.Int32
+	serve(t, service, "svc.add", endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
+		ran.Add(1)
+		return add(ctx, r)
+	}))
+	sum := adder(caller, "svc.add")
 	g, causes := until(t, service, "svc.slow")
 	slow := deadline(t, echoer(caller, "svc.slow"), time.Minute)
 	g.await(t, 1)
@@ -250,11 +256,11 @@ func affront(t *testing.T, service, caller *bus.Bus, s *embedded.Server) {
 		before, want := own(service).Malformed, strike(x)
 		assert.NoError(t, x.nc.Flush())
 		assert.Eventually(t, func() bool { return own(service).Malformed >= before+want }, name)
-		_, err := x.add(t.Context(), &AddRequest{1, 2}) // served after all of it
+		_, err := sum(t.Context(), &AddRequest{1, 2}) // served after all of it
 		assert.NoError(t, err, name)
 		assert.Equal(t, own(service).Malformed, before+want, name)
 	}
-	assert.Equal(t, x.ran.Load(), int32(len(requests)), "none of it was run")
+	assert.Equal(t, ran.Load(), int32(len(requests)), "none of it was run")
 	for name := range replies {
 		got, err := x.call(t.Context(), []byte(name))
 		if reason, bad := notTaken[name]; bad {
