@@ -63,6 +63,7 @@ func TestTrafficBesideAStranger(t *testing.T) {
 
 // playStranger is the stranger in a process of its own, with a caller that it harasses: the first line names the instance.
 func playStranger(t *testing.T, url string) func(string) string {
+	t.Helper()
 	nc, err := nats.Connect(url, nats.CustomInboxPrefix("_RI.foreign"))
 	assert.NoError(t, err)
 	t.Cleanup(nc.Close)
@@ -105,8 +106,9 @@ func steady(t testing.TB, d time.Duration, call func(i int) error) []time.Durati
 	return slices.Concat(each(3, func(i int) (took []time.Duration) {
 		tick := time.NewTicker(2 * time.Millisecond)
 		defer tick.Stop()
-		for start := range tick.C {
-			if start = time.Now(); start.After(end) {
+		for range tick.C {
+			start := time.Now()
+			if start.After(end) {
 				return took
 			}
 			if err := call(i); err != nil {
