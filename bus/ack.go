@@ -118,6 +118,11 @@ func (l *ledger) leave(id uint64) {
 // spoilt reports whether acks are off: the broker denied a reply that may have been one, or that an ack was in the way of,
 // as with allow_responses, which by default lets one message through for each request.
 func (l *ledger) spoilt(b *Bus) bool {
+	if b.owned { // it is told, see heard
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.off
+	}
 	last := b.nc.LastError()
 	l.mu.Lock()
 	if l.off || last == nil || l.seen != nil && errors.Is(last, l.seen) {
@@ -125,20 +130,28 @@ func (l *ledger) spoilt(b *Bus) bool {
 		return l.off
 	}
 	l.seen = last
-	l.off = errors.Is(last, nats.ErrPermissionViolation) && asksAck(last.Error())
-	off := l.off
 	l.mu.Unlock()
-	if off {
-		b.report(slog.LevelWarn, "no acks any more: the broker denies replies; where allow_responses lets it reply, max must be above 1",
-			slog.Any("error", last))
+	if subject, ok := deniedPublish(last); !ok || !asksAck(subject) {
+		return false
 	}
-	return off
+	l.spoil(b, last)
+	return true
 }
 
-// asksAck reports whether the broker's complaint is about a reply to a caller that asks for acks.
-func asksAck(complaint string) bool {
-	_, text, _ := strings.Cut(complaint, `Publish to "`)
-	subject, _, _ := strings.Cut(text, `"`)
+// spoil ends the acks.
+func (l *ledger) spoil(b *Bus, cause error) {
+	l.mu.Lock()
+	was := l.off
+	l.off = true
+	l.mu.Unlock()
+	if !was {
+		b.report(slog.LevelWarn, "no acks any more: the broker denies replies; where allow_responses lets it reply, max must be above 1",
+			slog.Any("error", cause))
+	}
+}
+
+// asksAck reports whether a subject is where a caller waits that asks for acks.
+func asksAck(subject string) bool {
 	var meta wire.Request
 	return wire.ParseToken(subject[strings.LastIndexByte(subject, '.')+1:], &meta) == nil && meta.Ack
 }

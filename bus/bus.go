@@ -43,6 +43,8 @@ type Bus struct {
 
 	malformed atomic.Uint64
 	pulse     pulse // beats once something was served
+	denials   *denials
+	last      lastWord // of a connection that was adopted
 
 	serving sync.Mutex // one Serve at a time looks at the broker's last word
 
@@ -97,7 +99,7 @@ func Connect(url string, opts ...Option) (*Bus, error) {
 		return nil, err
 	}
 	up := &uplink{}
-	nc, err := nats.Connect(url, slices.Concat(connDefaults(c), c.nats, []nats.Option{up.option})...)
+	nc, err := nats.Connect(url, slices.Concat(connDefaults(c), c.nats, []nats.Option{up.option, c.hear})...)
 	if err != nil {
 		return nil, connectError(err, "connect to "+redact(url))
 	}
@@ -138,6 +140,7 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 	b.up.made.CompareAndSwap(0, 1) // the uplink makes none where a server is in this process, or the connection is adopted
 	b.events = nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED, nats.CLOSED)
 	b.maxPayload.Store(nc.MaxPayload())
+	b.denials = newDenials(b)
 	if err := b.openInbox(c.inboxPrefix + "." + newID()); err != nil {
 		nc.RemoveStatusListener(b.events)
 		return nil, err
@@ -145,6 +148,9 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 	b.up.severed.Store(new(b.severed))
 	b.up.leaving.Store(new(b.move))
 	go b.follow(b.events)
+	if b.owned {
+		c.hears.Store(b)
+	}
 	return b, nil
 }
 
@@ -190,8 +196,12 @@ func (b *Bus) Codec() codec.Codec { return b.codecs.Default() }
 // DefaultTimeout returns what bounds calls whose context has no deadline.
 func (b *Bus) DefaultTimeout() time.Duration { return b.timeout }
 
-// Conn returns the NATS connection.
-func (b *Bus) Conn() *nats.Conn { return b.nc }
+// Conn returns the NATS connection. What you publish on it may be denied by the broker, too, and a denial does not say which
+// message it is about: from now on, calls whose requests are denied are MaybeExecuted where they were NotExecuted.
+func (b *Bus) Conn() *nats.Conn {
+	b.denials.shared.Store(true)
+	return b.nc
+}
 
 // ID returns the id of this instance, under which all its services are found.
 func (b *Bus) ID() string { return b.id }
@@ -205,7 +215,7 @@ func (b *Bus) Stats() []endpoint.Stats {
 		out = append(out, op.stats())
 	}
 	slices.SortFunc(out, func(a, b endpoint.Stats) int { return strings.Compare(a.Subject, b.Subject) })
-	own := endpoint.Stats{Late: b.mux.late.Load(), Malformed: b.malformed.Load(), Reconnects: b.nc.Stats().Reconnects}
+	own := endpoint.Stats{Late: b.mux.late.Load(), Malformed: b.malformed.Load(), Denied: b.denials.count.Load(), Reconnects: b.nc.Stats().Reconnects}
 	if n, err := b.mux.sub.Dropped(); err == nil {
 		own.Dropped = uint64(max(n, 0))
 	}

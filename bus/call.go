@@ -76,8 +76,9 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	if remains <= 0 {
 		return nil, endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 	}
+	before := p.bus.lastErrorOf()
 	epoch := p.bus.up.epoch()
-	slot, secret := p.bus.mux.open(epoch, nil)
+	slot, secret := p.bus.mux.open(request{to, now, epoch}, nil)
 	if slot == nil {
 		return nil, p.bus.ended()
 	}
@@ -89,24 +90,34 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 			p.bus.mux.close(slot)
 		}
 	}()
-	r := sending{to: to, epoch: epoch, slot: slot, secret: secret, body: body, mediaType: mediaType, now: now, left: remains, done: done}
+	r := sending{to: to, epoch: epoch, slot: slot, secret: secret, body: body, mediaType: mediaType, now: now, left: remains, done: done, before: before}
 	if err := p.send(ctx, c, &r); err != nil {
 		return nil, err
 	}
-	reply, err := p.wait(ctx, c, slot, deadline, done)
-	if h := slot.holder(); h != nil && c.Instance() == "" && !h.shared {
+	reply, err := p.wait(ctx, c, &r, deadline)
+	h := slot.holder()
+	if h != nil && c.Instance() == "" && !h.shared {
 		c.SetInstance(h.instance)
 	}
-	e, ok := err.(*endpoint.Error)                                                                   //nolint:errorlint // ours, from wait
-	left = ok && e.Code == endpoint.Canceled && e.Outcome() == endpoint.MaybeExecuted && !e.Remote() // said by its context
+	e, ok := err.(*endpoint.Error) //nolint:errorlint // ours, from wait
+	if own := ok && e.Outcome() == endpoint.MaybeExecuted && !e.Remote(); own && (e.Code == endpoint.Canceled || e.Code == endpoint.DeadlineExceeded) {
+		left = e.Code == endpoint.Canceled // said by its context
+		if h == nil {
+			p.bus.denials.ghosts.add(to)
+		}
+	}
 	return reply, err
 }
 
 // unread returns what to say of a reply that is none, or can't be read; nil for one that can.
-func (b *Bus) unread(msg *nats.Msg) error {
+func (b *Bus) unread(msg *nats.Msg, to string) error {
 	switch {
 	case msg == nil:
 		return b.ended().WithOutcome(endpoint.MaybeExecuted)
+	case msg == denied:
+		return publishDenied(to, nil).WithOutcome(endpoint.NotExecuted)
+	case msg == maybeDenied:
+		return publishDenied(to, nil).WithOutcome(endpoint.MaybeExecuted)
 	case verdict(msg):
 		return lost(msg)
 	case garbled(msg):
@@ -139,6 +150,7 @@ type sending struct {
 	now       time.Time
 	left      time.Duration
 	done      <-chan struct{}
+	before    error // of an adopted connection, when the request was about to be sent
 }
 
 // send publishes the request. Metadata rides in the reply subject; only what has no place there makes headers.
@@ -219,8 +231,8 @@ func rest(meta *wire.Request, traced bool) wire.Headers {
 }
 
 // wait takes the reply. It returns by the deadline, whatever the connection does.
-func (p *proxy) wait(ctx context.Context, c *endpoint.Call, s *slot, deadline time.Time, done <-chan struct{}) (any, error) {
-	left := time.Until(deadline)
+func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline time.Time) (any, error) {
+	s, left := r.slot, min(time.Until(deadline), p.bus.lookPause())
 	if s.timer == nil {
 		s.timer = time.NewTimer(left)
 	} else {
@@ -231,7 +243,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, s *slot, deadline ti
 	for {
 		select {
 		case msg := <-s.ch:
-			if err := p.bus.unread(msg); err != nil {
+			if err := p.bus.unread(msg, r.to); err != nil {
 				return nil, err
 			}
 			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
@@ -246,8 +258,12 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, s *slot, deadline ti
 			if ack != nil {
 				return nil, p.overlap(ack)
 			}
-			return nil, endpoint.ContextError(ctx)
-		case <-done:
+			more, err := r.look(ctx, p.bus, deadline)
+			if err != nil {
+				return nil, err
+			}
+			s.timer.Reset(more)
+		case <-r.done:
 			return nil, endpoint.ContextError(ctx)
 		}
 	}

@@ -27,16 +27,7 @@ func connDefaults(c *config) []nats.Option {
 		nats.IgnoreAuthErrorAbort(),
 		nats.DrainTimeout(5 * time.Second),
 		nats.CustomInboxPrefix(c.inboxPrefix + "." + newID()), // for those who use the connection: what may be guessed may be forged
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			subject := ""
-			if sub != nil {
-				subject = sub.Subject
-			}
-			if unauthenticated(err) {
-				c.refused.Store(&err)
-			}
-			c.report(slog.LevelWarn, "nats error", slog.String("subject", subject), slog.Any("error", err))
-		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { c.grumble(sub, err) }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				c.report(slog.LevelWarn, "nats connection lost", slog.Any("error", err))

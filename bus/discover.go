@@ -89,7 +89,7 @@ func (b *Bus) instanceOf(info *micro.Info) Instance {
 // ask sends a request that many may answer, and hands the answers over until more returns false, silence or ctx's end.
 func (b *Bus) ask(ctx context.Context, subject string, body []byte, more func(*nats.Msg) bool) error {
 	answers := make(chan *nats.Msg, 1024)
-	slot, secret := b.mux.open(b.up.epoch(), func(m *nats.Msg) {
+	slot, secret := b.mux.open(request{epoch: b.up.epoch()}, func(m *nats.Msg) {
 		select {
 		case answers <- m:
 		default:

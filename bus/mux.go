@@ -42,12 +42,19 @@ type slot struct {
 
 	mu     sync.Mutex
 	secret uint64 // of the call that waits, 0 if none
-	epoch  uint64 // of the connection that its request goes out by, 0 if it outlives them
 	sink   func(*nats.Msg)
 	ack    *holder   // who has the call, once it said so
 	left   bool      // its caller did, see tombs
 	until  time.Time // when nobody cares any more
 	tomb   int       // where it is among the tombs; their lock guards it
+	request
+}
+
+// request is what a slot knows of the request that its call is about to send. The zero value is none's.
+type request struct {
+	to    string
+	sent  time.Time // about when
+	epoch uint64    // of the connection that it goes out by
 }
 
 // replyRoom is how many messages a slot holds: the reply, and the acknowledgements of streams that overlap.
@@ -69,8 +76,8 @@ func newReplyMux(nc *nats.Conn, prefix string, acked *peers) (*replyMux, error) 
 }
 
 // open takes a slot for a call; none is left when the mux has ended. Every message for it goes to sink if there is one,
-// which must not block, else to ch. With an epoch it is told when that is over.
-func (m *replyMux) open(epoch uint64, sink func(*nats.Msg)) (*slot, uint64) {
+// which must not block, else to ch.
+func (m *replyMux) open(r request, sink func(*nats.Msg)) (*slot, uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended {
@@ -83,7 +90,7 @@ func (m *replyMux) open(epoch uint64, sink func(*nats.Msg)) (*slot, uint64) {
 	m.free = m.free[:len(m.free)-1]
 	secret := max(m.random.Uint64(), 1)
 	s.mu.Lock() // within the other, so that end misses no one
-	s.secret, s.epoch, s.sink = secret, epoch, sink
+	s.secret, s.request, s.sink = secret, r, sink
 	s.mu.Unlock()
 	return s, secret
 }
@@ -120,7 +127,11 @@ func (s *slot) give(msg *nats.Msg) bool {
 
 // verdict tells what the bus itself found out about a call from what a peer sent.
 func verdict(msg *nats.Msg) bool {
-	return msg == nil || msg == connectionLost || msg == instanceLost || msg == replyLost
+	switch msg {
+	case nil, connectionLost, instanceLost, replyLost, denied, maybeDenied:
+		return true
+	}
+	return false
 }
 
 // grow doubles the table: copying it for each new slot would be quadratic.
@@ -140,7 +151,7 @@ func (m *replyMux) grow() {
 func (m *replyMux) close(s *slot) {
 	s.mu.Lock()
 	h := s.ack
-	s.secret, s.sink, s.ack = 0, nil, nil
+	s.secret, s.sink, s.ack, s.request = 0, nil, nil, request{}
 	for len(s.ch) > 0 {
 		if msg := <-s.ch; !verdict(msg) {
 			m.late.Add(1)

@@ -53,7 +53,7 @@ func TestMuxProperty(t *testing.T) {
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"open": func(*rapid.T) {
-				s, secret := m.open(0, nil)
+				s, secret := m.open(request{}, nil)
 				c := &call{slot: s, token: m.token(s, secret)}
 				same(rt, slices.Contains(all, c.token), false) // a token is never used twice
 				open, all = append(open, c), append(all, c.token)
@@ -119,7 +119,7 @@ func TestMuxProperty(t *testing.T) {
 func TestMuxSink(t *testing.T) {
 	m := testMux()
 	var got []string
-	s, secret := m.open(0, func(msg *nats.Msg) { got = append(got, string(msg.Data)) })
+	s, secret := m.open(request{}, func(msg *nats.Msg) { got = append(got, string(msg.Data)) })
 	token := m.token(s, secret)
 	for i := range 10 {
 		m.deliver(&nats.Msg{Subject: token, Data: fmt.Append(nil, i)})
@@ -139,7 +139,7 @@ func TestMuxAtOnce(t *testing.T) {
 		wg.Go(func() {
 			old := m.prefix + "000000000000001"
 			for n := range 500 {
-				s, secret := m.open(0, nil)
+				s, secret := m.open(request{}, nil)
 				token, want := m.token(s, secret), fmt.Sprint(i, n)
 				m.deliver(&nats.Msg{Subject: old, Data: []byte("old")})
 				m.deliver(&nats.Msg{Subject: token, Data: []byte(want)})

@@ -39,6 +39,9 @@ type config struct {
 
 	refused    atomic.Pointer[error] // why the broker does not let us back in
 	maxPayload atomic.Int64          // what the broker takes; each of its servers may have its own limit
+	reconnects atomic.Uint64         // those that the handlers of our connection know of
+	hears      atomic.Pointer[Bus]   // what is heard on it
+	grumbles   grumbles
 }
 
 func newConfig(opts []Option) (*config, error) {
@@ -226,9 +229,9 @@ func WithHeaderMetadata() Option {
 	}
 }
 
-// WithNATS passes options to nats.Connect, after the bus's own; Connect only. A handler for errors, disconnects or
-// reconnects replaces the bus's, which logs, and tells credentials that the broker refuses from a broker that is away. By
-// default none.
+// WithNATS passes options to nats.Connect, after the bus's own; Connect only. A handler for disconnects or reconnects
+// replaces the bus's, which logs, and tells credentials that the broker refuses from a broker that is away; one for errors
+// replaces what is logged of them. By default none.
 func WithNATS(opts ...nats.Option) Option {
 	return func(c *config) error {
 		c.nats = append(c.nats, opts...)

@@ -15,7 +15,7 @@ func TestControlBelowAnImport(t *testing.T) {
 	p := newPeers(&Bus{config: &config{rpcRoot: "_RPC"}})
 	m := testMux()
 	m.acked = p
-	s, secret := m.open(0, nil)
+	s, secret := m.open(request{}, nil)
 	m.deliver(&nats.Msg{Subject: m.token(s, secret), Reply: "_R_.abc", Header: nats.Header(wire.WriteAck("i1"))})
 	h := s.holder()
 	assert.True(t, h != nil && h.instance == "i1" && h.Prefix() == "_R_.abc" && h.Call == "", "taken")
@@ -39,8 +39,8 @@ func TestLeftSlots(t *testing.T) {
 		func(token string) { ack(token, "x") },
 		func(token string) { m.deliver(&nats.Msg{Subject: token, Data: []byte("late")}) },
 	} {
-		s, secret := m.open(0, nil)
-		other, _ := m.open(0, nil)
+		s, secret := m.open(request{}, nil)
+		other, _ := m.open(request{}, nil)
 		token := m.token(s, secret)
 		m.leave(s, farFuture)
 		assert.Equal(t, m.inUse(), 2)
@@ -50,7 +50,7 @@ func TestLeftSlots(t *testing.T) {
 		assert.Equal(t, m.inUse(), 1)
 		assert.Equal(t, len(m.tombs.slots), 0)
 		late := m.late.Load()
-		again, _ := m.open(0, nil)
+		again, _ := m.open(request{}, nil)
 		ack(token, "x")
 		assert.Equal(t, m.late.Load(), late+1, "the slot is another's")
 		assert.True(t, again.holder() == nil, "and knows nothing of it")
@@ -62,7 +62,7 @@ func TestLeftSlots(t *testing.T) {
 	// Bounded, and gone with the mux.
 	var slots []*slot
 	for range maxTombs + 10 {
-		s, _ := m.open(0, nil)
+		s, _ := m.open(request{}, nil)
 		slots = append(slots, s)
 	}
 	for _, s := range slots {

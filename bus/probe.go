@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ const (
 	probePause = 10 * time.Millisecond  // between two looks at all instances
 	comeBack   = 5 * time.Second        // what an instance may take to reconnect: the longest delay of ours
 	peerIdle   = time.Second            // after its last probe, an instance without a call is forgotten
+	maxMute    = 1024                   // services that are neither probed nor sent cancels
 )
 
 // peer is one instance that has calls of ours.
@@ -113,11 +113,9 @@ func (p *peers) probe() {
 	}
 	p.mu.Unlock()
 	for _, q := range due {
-		if p.denied(q) {
-			p.bus.report(slog.LevelWarn, "no probes and cancels any more: the broker denies the subjects of instances", slog.String("service", q.service))
-			continue
+		if !p.denied(q) {
+			p.ask(q, epoch)
 		}
-		p.ask(q, epoch)
 	}
 }
 
@@ -128,22 +126,41 @@ func maxTime(a, b time.Time) time.Time {
 	return b
 }
 
-// denied gives a service's instances up when nobody answered a probe and the broker's last word was that we may not send one.
+// denied gives a service's instances up when nobody answered a probe and the last word of the broker, on a connection that was
+// adopted, was that we may not send one. On ours it is told, see heard.
 func (p *peers) denied(q *peer) bool {
-	err := p.bus.nc.LastError()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if q.slot == nil || p.mute[q.service] || !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), `Publish to "`+q.prefix) {
+	if p.bus.owned {
 		return false
 	}
-	p.mute[q.service] = true
-	for prefix, other := range p.known {
-		if other.service == q.service {
-			p.drop(other)
+	subject, ok := deniedPublish(p.bus.nc.LastError())
+	if !ok || !strings.HasPrefix(subject, q.prefix) {
+		return false
+	}
+	p.mu.Lock()
+	waits := q.slot != nil
+	p.mu.Unlock()
+	if waits {
+		p.silence(q.service)
+	}
+	return waits
+}
+
+// silence ends probes and cancels at a service, whose instances' subjects the broker denies.
+func (p *peers) silence(service string) {
+	p.mu.Lock()
+	if p.mute[service] || len(p.mute) >= maxMute { // more than that were made up by peers
+		p.mu.Unlock()
+		return
+	}
+	p.mute[service] = true
+	for prefix, q := range p.known {
+		if q.service == service {
+			p.drop(q)
 			delete(p.known, prefix)
 		}
 	}
-	return true
+	p.mu.Unlock()
+	p.bus.report(slog.LevelWarn, "no probes and cancels any more: the broker denies the subjects of instances", slog.String("service", service))
 }
 
 // drop gives a probe's slot back (lock held).
@@ -166,7 +183,7 @@ func (p *peers) ask(q *peer, epoch uint64) {
 	q.epoch, q.about = epoch, q.sample(p.frame())
 	serial, about := q.serial, q.about
 	var secret uint64
-	q.slot, secret = p.bus.mux.open(0, func(m *nats.Msg) { go p.answered(q, serial, m) }) // not under the slot's lock
+	q.slot, secret = p.bus.mux.open(request{}, func(m *nats.Msg) { go p.answered(q, serial, m) }) // not under the slot's lock
 	if q.slot == nil {
 		p.mu.Unlock()
 		return

@@ -198,6 +198,7 @@ const (
 	ReasonHedgeLost        = "hedge_lost"        // another attempt of a hedged call won; the cause of the loser's context
 	ReasonInstanceLost     = "instance_lost"     // the instance that had the call is gone
 	ReasonReplyLost        = "reply_lost"        // the instance that had the call does not have it any more, and no reply came
+	ReasonPublishDenied    = "publish_denied"    // the broker does not let this client publish to the subject
 )
 
 // OutcomeOf returns the outcome of a call by its error: Executed for nil, MaybeExecuted for foreign errors.

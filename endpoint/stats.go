@@ -25,6 +25,7 @@ type Stats struct {
 	Dropped    uint64 // by the client library, unanswered
 	Late       uint64 // replies that came after their call had ended, or twice
 	Malformed  uint64 // messages that could not be read
+	Denied     uint64 // messages that the broker would not let this client publish: requests, replies
 	Reconnects uint64
 
 	LastError string // of the last failed call, by code and reason; "" if none failed

@@ -96,6 +96,10 @@ var transportCounters = [...]statsMetric{
 		prometheus.CounterValue, func(s *endpoint.Stats) float64 { return float64(s.Malformed) },
 	},
 	{
+		"publishes_denied_total", "Messages, requests or replies, that the broker would not let this client publish.",
+		prometheus.CounterValue, func(s *endpoint.Stats) float64 { return float64(s.Denied) },
+	},
+	{
 		"reconnects_total", "How often the connection to the broker was made again.",
 		prometheus.CounterValue, func(s *endpoint.Stats) float64 { return float64(s.Reconnects) },
 	},
@@ -187,6 +191,7 @@ func sum(to, s *endpoint.Stats) *endpoint.Stats {
 	to.Dropped += s.Dropped
 	to.Late += s.Late
 	to.Malformed += s.Malformed
+	to.Denied += s.Denied
 	to.Reconnects += s.Reconnects
 	to.Latency.Add(&s.Latency)
 	for code, n := range maps.All(errs) {

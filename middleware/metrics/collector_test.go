@@ -33,7 +33,7 @@ func fixed(id string, stats ...endpoint.Stats) *reporter {
 func statsOf(subject string) endpoint.Stats {
 	s := endpoint.Stats{
 		Service: "svc", Name: "add", Subject: subject, Calls: 10, InFlight: 2, Waiting: 3, Refused: 4, Expired: 5, Dropped: 6,
-		Late: 7, Malformed: 8, Reconnects: 9, Errors: map[endpoint.Code]uint64{endpoint.NotFound: 3, endpoint.Internal: 1},
+		Late: 7, Malformed: 8, Denied: 11, Reconnects: 9, Errors: map[endpoint.Code]uint64{endpoint.NotFound: 3, endpoint.Internal: 1},
 	}
 	s.Latency.Sum = 1500 * time.Millisecond
 	s.Latency.Counts[0], s.Latency.Counts[3], s.Latency.Counts[4], s.Latency.Counts[endpoint.HistogramBuckets-1] = 1, 2, 3, 4
@@ -69,6 +69,7 @@ func TestCollector(t *testing.T) {
 		`rpc_bus_calls_total{*} 10`,
 		`rpc_bus_calls_waiting{*} 3`,
 		`rpc_bus_messages_malformed_total{} 8`,
+		`rpc_bus_publishes_denied_total{} 11`,
 		`rpc_bus_reconnects_total{} 9`,
 		`rpc_bus_replies_dropped_total{} 6`,
 		`rpc_bus_replies_late_total{} 7`,
@@ -137,7 +138,7 @@ func TestCollectorOfDoubles(t *testing.T) {
 		`rpc_bus_call_errors_total{rpc_method="svc/add",rpc_response_status_code="not_found",rpc_subject="svc.add"} 6`,
 		`rpc_bus_call_duration_seconds_count{rpc_method="svc/add",rpc_subject="svc.add"} 20`,
 		`rpc_bus_call_duration_seconds_sum{rpc_method="svc/add",rpc_subject="svc.add"} 3`,
-		`rpc_bus_replies_late_total{} 14`, `rpc_bus_messages_malformed_total{} 16`, `rpc_bus_reconnects_total{} 18`, `rpc_bus_replies_dropped_total{} 12`,
+		`rpc_bus_replies_late_total{} 14`, `rpc_bus_messages_malformed_total{} 16`, `rpc_bus_publishes_denied_total{} 22`, `rpc_bus_reconnects_total{} 18`, `rpc_bus_replies_dropped_total{} 12`,
 	} {
 		assert.Equal(t, pick(lines, want), []string{want})
 	}
@@ -158,5 +159,5 @@ func TestCollectorOfAnything(t *testing.T) {
 		metrics.Collector(fixed("b", statsOf(""))),
 		metrics.Collector((*reporter)(nil)),
 	)
-	assert.Equal(t, len(scrape(t, reg)), 4, "what the others have")
+	assert.Equal(t, len(scrape(t, reg)), 5, "what the others have")
 }

@@ -29,6 +29,7 @@
 //	rpc_bus_replies_late_total           counter
 //	rpc_bus_replies_dropped_total        counter
 //	rpc_bus_messages_malformed_total     counter
+//	rpc_bus_publishes_denied_total       counter                                by the broker, for want of a grant
 //	rpc_bus_reconnects_total             counter
 //
 // Of [Gauges]:

@@ -1,0 +1,139 @@
+package bus
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+)
+
+// A complaint of the broker is matched with the newest of the calls that were sent to its subject and have neither a reply nor
+// an ack. That they were not executed is certain only where there are as many complaints as calls that they may be about:
+//
+//   - Nobody else publishes on the connection. Who was given it (Conn) may.
+//   - No call ended of itself meanwhile, by its deadline or because its caller left. The complaint may be about that one.
+//   - The connection is the one that the calls were sent on.
+//
+// A call that nobody heard of for claimable is too old: whether a connection is alive is known sooner than that. Complaints
+// come one at a time, so where there are fewer than calls a moment is left to those that are on their way.
+
+const (
+	claimable  = 10 * time.Second
+	claimPause = time.Millisecond     // between two looks at all slots, at least
+	claimQuiet = 3 * time.Millisecond // without another complaint, no more are on their way
+	claimMost  = 8 * time.Millisecond // from the first on
+)
+
+// denial is how often the broker complained about a subject, and when first and last.
+type denial struct {
+	n           int
+	first, last time.Time
+}
+
+// settled reports whether those that are on their way have arrived.
+func (d *denial) settled(now time.Time) bool {
+	return now.Sub(d.last) >= claimQuiet || now.Sub(d.first) >= claimMost
+}
+
+// claim looks for the call that a complaint is about.
+func (d *denials) claim(subject string) {
+	if d.bus.mux.inUse() == 0 {
+		return
+	}
+	now := time.Now()
+	d.mu.Lock()
+	c := d.open[subject]
+	if c == nil {
+		c = &denial{first: now}
+		d.open[subject] = c
+	}
+	c.n++
+	c.last = now
+	if d.busy {
+		d.mu.Unlock()
+		return
+	}
+	d.busy = true
+	if wait := d.pause - now.Sub(d.matched); wait > 0 {
+		d.timer = reset(d.timer, wait, d.match)
+		d.mu.Unlock()
+		return
+	}
+	d.mu.Unlock()
+	d.match()
+}
+
+// suspect is a call that a complaint may be about.
+type suspect struct {
+	slot   *slot
+	secret uint64
+	sent   time.Time
+}
+
+// match takes the complaints that came so far, then looks for their calls: it finds at least those that they are about.
+func (d *denials) match() {
+	start := time.Now()
+	d.mu.Lock()
+	counts := make(map[string]int, len(d.open))
+	for subject, c := range d.open {
+		counts[subject] = c.n
+	}
+	d.mu.Unlock()
+	stale := d.bus.reconnects.Load() != d.bus.nc.Stats().Reconnects
+	found := d.bus.mux.sentTo(counts, start)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for subject, n := range counts {
+		c, calls := d.open[subject], found[subject]
+		if n < len(calls) && !c.settled(now) {
+			continue
+		}
+		certain := n >= len(calls) && !stale && !d.shared.Load() && !d.ghosts.since(subject, claimable)
+		d.end(calls, n, certain)
+		if c.n -= n; c.n == 0 {
+			delete(d.open, subject)
+		}
+		c.first = now
+	}
+	d.matched, d.pause = now, max(claimPause, 8*now.Sub(start)) // a big table is not worth all of a processor
+	if d.busy = len(d.open) > 0; d.busy {
+		d.timer = reset(d.timer, d.pause, d.match)
+	}
+}
+
+// end tells the n newest calls.
+func (d *denials) end(calls []suspect, n int, certain bool) {
+	verdict := maybeDenied
+	if certain {
+		verdict = denied
+	}
+	slices.SortFunc(calls, func(a, b suspect) int { return b.sent.Compare(a.sent) })
+	for _, c := range calls[:min(n, len(calls))] {
+		c.slot.tell(c.secret, verdict)
+		d.bus.mux.exhume(c.slot, c.secret)
+	}
+}
+
+// Verdicts of the broker, see instanceLost.
+var (
+	denied      = &nats.Msg{Subject: endpoint.ReasonPublishDenied}
+	maybeDenied = &nats.Msg{Subject: endpoint.ReasonPublishDenied}
+)
+
+// sentTo returns the calls to the subjects that nothing was heard of, those whose callers left included.
+func (m *replyMux) sentTo(subjects map[string]int, now time.Time) map[string][]suspect {
+	found := map[string][]suspect{}
+	for _, s := range *m.table.Load() {
+		s.mu.Lock()
+		if s.to != "" && s.secret != 0 && s.ack == nil && len(s.ch) == 0 && now.Sub(s.sent) < claimable {
+			if _, ok := subjects[s.to]; ok {
+				found[s.to] = append(found[s.to], suspect{s, s.secret, s.sent})
+			}
+		}
+		s.mu.Unlock()
+	}
+	return found
+}
