@@ -69,6 +69,15 @@ func (b *Bus) lookPause() time.Duration {
 	return lookAfter
 }
 
+// over ends a call whose context ended.
+func (r *sending) over(ctx context.Context, b *Bus, deadline time.Time) error {
+	if time.Until(deadline) > 0 { // its caller left
+		return endpoint.ContextError(ctx)
+	}
+	_, err := r.look(ctx, b, deadline)
+	return err
+}
+
 // look ends a call by its deadline, or because its request was denied; else it returns how long to wait before the next look.
 func (r *sending) look(ctx context.Context, b *Bus, deadline time.Time) (time.Duration, error) {
 	if b.owned {

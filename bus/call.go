@@ -264,7 +264,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 			}
 			s.timer.Reset(more)
 		case <-r.done:
-			return nil, endpoint.ContextError(ctx)
+			return nil, r.over(ctx, p.bus, deadline)
 		}
 	}
 }

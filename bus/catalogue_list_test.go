@@ -40,7 +40,7 @@ var catalogue = [...]string{
 }
 
 // unanswered are the rows that the bus has no answer to yet. A row leaves this list with its first test.
-var unanswered = map[int]bool{11: true, 14: true}
+var unanswered = map[int]bool{14: true}
 
 func TestCatalogue(t *testing.T) {
 	tests := map[int]int{}

@@ -21,7 +21,7 @@ import (
 
 const (
 	claimable  = 10 * time.Second
-	claimPause = time.Millisecond     // between two looks at all slots, at least
+	claimPause = time.Millisecond     // between two looks for the same calls, at least
 	claimQuiet = 3 * time.Millisecond // without another complaint, no more are on their way
 	claimMost  = 8 * time.Millisecond // from the first on
 )
@@ -98,9 +98,9 @@ func (d *denials) match() {
 		}
 		c.first = now
 	}
-	d.matched, d.pause = now, max(claimPause, 8*now.Sub(start)) // a big table is not worth all of a processor
+	d.matched, d.pause = now, 8*now.Sub(start) // a big table is not worth all of a processor
 	if d.busy = len(d.open) > 0; d.busy {
-		d.timer = reset(d.timer, d.pause, d.match)
+		d.timer = reset(d.timer, max(d.pause, claimPause), d.match)
 	}
 }
 
