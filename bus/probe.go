@@ -2,6 +2,7 @@ package bus
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ const (
 	probeEvery = 100 * time.Millisecond // for one instance, at most
 	probePause = 10 * time.Millisecond  // between two looks at all instances
 	comeBack   = 5 * time.Second        // what an instance may take to reconnect: the longest delay of ours
+	maxProbes  = 30                     // of one instance that have no answer yet: those of three seconds
 	peerIdle   = time.Second            // after its last probe, an instance without a call is forgotten
 	maxMute    = 1024                   // services that are neither probed nor sent cancels
 )
@@ -22,17 +24,23 @@ const (
 // peer is one instance that has calls of ours.
 type peer struct {
 	prefix, service string
-	calls           map[string]waiting // by name
-	missing         map[string]bool    // of them, those that the last answer said are not there
+	calls           map[string]waiting   // by name
+	missing         map[string]time.Time // of them, those that the last answer said are not there, since when
 
 	asked   time.Time // when the last probe went out
-	epoch   uint64    // of the connection, when it did
-	slot    *slot     // of that probe, nil when it was answered
 	serial  int       // its number
-	about   []string  // the calls that it asked for
+	open    []*probe  // that have no answer yet, oldest first
 	lived   uint64    // the epoch in which it last answered
 	suspect bool      // the last answer was the broker's: nobody is there
 	absent  time.Time // since when it says so of an instance that answered on an earlier connection
+}
+
+// probe is one question. The next one does not wait for its answer, which may take longer than the time between two.
+type probe struct {
+	slot  *slot
+	asked time.Time
+	epoch uint64   // of the connection that it went out by
+	about []string // the calls that it asks for
 }
 
 // waiting is a call that waits for its reply.
@@ -64,7 +72,7 @@ func (p *peers) watch(s *slot, secret uint64, h *holder) {
 	prefix := h.Prefix()
 	q := p.known[prefix]
 	if q == nil {
-		q = &peer{prefix: prefix, service: h.Service, calls: map[string]waiting{}, missing: map[string]bool{}}
+		q = &peer{prefix: prefix, service: h.Service, calls: map[string]waiting{}, missing: map[string]time.Time{}}
 		p.known[prefix] = q
 	}
 	q.calls[h.Call] = waiting{s, secret}
@@ -98,7 +106,7 @@ func (p *peers) probe() {
 	p.wakes = time.Time{}
 	for prefix, q := range p.known {
 		next := q.asked.Add(probeEvery)
-		switch idle := len(q.calls) == 0 && q.slot == nil; {
+		switch idle := len(q.calls) == 0 && len(q.open) == 0; {
 		case idle && now.Sub(q.asked) >= peerIdle:
 			delete(p.known, prefix)
 			continue
@@ -137,7 +145,7 @@ func (p *peers) denied(q *peer) bool {
 		return false
 	}
 	p.mu.Lock()
-	waits := q.slot != nil
+	waits := len(q.open) > 0
 	p.mu.Unlock()
 	if waits {
 		p.silence(q.service)
@@ -155,7 +163,7 @@ func (p *peers) silence(service string) {
 	p.mute[service] = true
 	for prefix, q := range p.known {
 		if q.service == service {
-			p.drop(q)
+			p.drop(q, len(q.open))
 			delete(p.known, prefix)
 		}
 	}
@@ -163,35 +171,39 @@ func (p *peers) silence(service string) {
 	p.bus.report(slog.LevelWarn, "no probes and cancels any more: the broker denies the subjects of instances", slog.String("service", service))
 }
 
-// drop gives a probe's slot back (lock held).
-func (p *peers) drop(q *peer) {
-	if q.slot != nil {
-		p.bus.mux.close(q.slot)
-		q.slot = nil
+// drop gives up on the answers to the oldest probes (lock held).
+func (p *peers) drop(q *peer, n int) {
+	for _, k := range q.open[:n] {
+		p.bus.mux.close(k.slot)
+		k.slot = nil
 	}
+	q.open = slices.Delete(q.open, 0, n)
 }
 
 // ask sends one probe.
 func (p *peers) ask(q *peer, epoch uint64) {
 	p.mu.Lock()
-	p.drop(q)
 	if p.ended || len(q.calls) == 0 || p.mute[q.service] {
+		p.drop(q, len(q.open))
+		p.mu.Unlock()
+		return
+	}
+	if len(q.open) == maxProbes {
+		p.drop(q, 1)
+	}
+	k := &probe{asked: q.asked, epoch: epoch, about: q.sample(p.frame())}
+	var secret uint64
+	k.slot, secret = p.bus.mux.open(request{}, func(m *nats.Msg) { go p.answered(q, k, m) }) // not under the slot's lock
+	if k.slot == nil {
 		p.mu.Unlock()
 		return
 	}
 	q.serial++
-	q.epoch, q.about = epoch, q.sample(p.frame())
-	serial, about := q.serial, q.about
-	var secret uint64
-	q.slot, secret = p.bus.mux.open(request{}, func(m *nats.Msg) { go p.answered(q, serial, m) }) // not under the slot's lock
-	if q.slot == nil {
-		p.mu.Unlock()
-		return
-	}
-	reply := string(wire.AppendID([]byte(p.bus.mux.prefix), q.slot.index, secret))
+	q.open = append(q.open, k)
+	reply := string(wire.AppendID([]byte(p.bus.mux.prefix), k.slot.index, secret))
 	p.mu.Unlock()
 	if p.bus.connected() {
-		_ = p.publish(q.prefix, about, wire.VerbPing, reply) // the next one will tell
+		_ = p.publish(q.prefix, k.about, wire.VerbPing, reply) // the next one will tell
 	}
 }
 
@@ -207,39 +219,39 @@ func (q *peer) sample(most int) []string {
 		if len(about) == most {
 			break
 		}
-		if !q.missing[call] {
+		if _, known := q.missing[call]; !known {
 			about = append(about, call)
 		}
 	}
 	return about
 }
 
-// answered takes the answer to a probe. A nil message says that the mux has ended.
-func (p *peers) answered(q *peer, serial int, m *nats.Msg) {
+// answered takes the answer to a probe, after which older ones say nothing new. A nil message says that the mux has ended.
+func (p *peers) answered(q *peer, k *probe, m *nats.Msg) {
 	epoch := p.bus.up.epoch()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m == nil || q.slot == nil || q.serial != serial {
+	if m == nil || k.slot == nil {
 		return
 	}
-	p.drop(q)
-	if q.epoch != epoch { // the connection was another: it says nothing about this one
+	p.drop(q, slices.Index(q.open, k)+1)
+	if k.epoch != epoch { // the connection was another: it says nothing about this one
 		return
 	}
 	var app endpoint.Header
 	verb := wire.ReadControl(wire.Headers(m.Header))
 	switch {
 	case noResponders(wire.ReadReply(wire.Headers(m.Header), m.Data, &app).Err):
-		p.nobody(q)
+		p.nobody(q, epoch)
 		return
-	case verb == wire.VerbUnknown && len(q.about) == 1:
-		q.said(q.about)
+	case verb == wire.VerbUnknown && len(k.about) == 1:
+		q.said(k, k.about)
 	case verb == wire.VerbBeat:
 		var missing []string
 		for call := range wire.Calls(m.Data) {
 			missing = append(missing, call)
 		}
-		q.said(missing)
+		q.said(k, missing)
 	default:
 		p.bus.malformed.Add(1)
 		return
@@ -250,17 +262,17 @@ func (p *peers) answered(q *peer, serial int, m *nats.Msg) {
 // nobody is the broker's word that the instance is not there. It is believed where the instance answered on this connection
 // before, and when it comes twice: behind an import or a leafnode it may come while the instance lives. An instance that
 // answered on an earlier connection has the time that it needs to come back, too.
-func (p *peers) nobody(q *peer) {
+func (p *peers) nobody(q *peer, epoch uint64) {
 	verdict := instanceLost
 	switch {
 	case q.lived == 0:
 		return
-	case q.lived != q.epoch && q.absent.IsZero():
+	case q.lived != epoch && q.absent.IsZero():
 		q.absent = time.Now()
 		return
-	case q.lived != q.epoch && time.Since(q.absent) < comeBack:
+	case q.lived != epoch && time.Since(q.absent) < comeBack:
 		return
-	case q.lived != q.epoch:
+	case q.lived != epoch:
 		verdict = connectionLost
 	case !q.suspect:
 		q.suspect = true
@@ -275,19 +287,25 @@ func (p *peers) nobody(q *peer) {
 }
 
 // said takes the calls that the instance does not have, of those that it was asked for. Said once, a reply may be on its way;
-// said twice, it is not.
-func (q *peer) said(missing []string) {
-	again := q.missing
-	q.missing = map[string]bool{}
+// said again, to who asked after that, it is not.
+func (q *peer) said(k *probe, missing []string) {
+	gone := make(map[string]bool, len(missing))
 	for _, call := range missing {
+		gone[call] = true
+	}
+	for _, call := range k.about {
 		w, ours := q.calls[call]
+		since, again := q.missing[call]
 		switch {
 		case !ours:
-		case again[call]:
+		case !gone[call]:
+			delete(q.missing, call)
+		case !again:
+			q.missing[call] = time.Now()
+		case !k.asked.Before(since):
 			w.slot.tell(w.secret, replyLost)
 			delete(q.calls, call)
-		default:
-			q.missing[call] = true
+			delete(q.missing, call)
 		}
 	}
 }

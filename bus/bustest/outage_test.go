@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -119,7 +117,7 @@ func TestRow05OutageInVirtualTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := bustest.NewNet(t)
-				service, caller := n.Connect("service", still()), n.Connect("caller", still())
+				service, caller := n.Connect("service", quiet()), n.Connect("caller", quiet())
 				var d diary
 				d.serve(t, service)
 				outage(t, &d, caller, 10*time.Second, 100*time.Millisecond, n.Server.Shutdown, func() { assert.NoError(t, n.Server.Restart()) }, opts...)
@@ -127,12 +125,6 @@ func TestRow05OutageInVirtualTime(t *testing.T) {
 		})
 	}
 }
-
-// full reports whether heavy tests run whole.
-func full() bool { return os.Getenv("POSTBUS_FULL") == "1" }
-
-// still is for buses whose errors are the point of the test.
-func still() bus.Option { return bus.WithLogger(slog.New(slog.DiscardHandler)) }
 
 // The same over sockets, in real time; ten seconds in a full run.
 func TestRow05Outage(t *testing.T) {
@@ -146,7 +138,7 @@ func TestRow05Outage(t *testing.T) {
 			t.Parallel()
 			s := bustest.Server(t)
 			connect := func() *bus.Bus {
-				b, err := bus.Connect(s.URL(), still())
+				b, err := bus.Connect(s.URL(), quiet())
 				assert.NoError(t, err)
 				t.Cleanup(func() { _ = b.Close() })
 				return b
