@@ -57,7 +57,7 @@ func TestRow11ReplyDenied(t *testing.T) {
 			failed(t, <-errs, endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted) // the client can't know
 		}
 	})
-	assert.Eventually(t, func() bool { return own(service).Denied == calls })
+	assert.Eventually(t, func() bool { return own(service).Denied >= calls }) // an ack may be among them
 	assert.Equal(t, statsOf(t, service, "svc.add").Calls, uint64(calls))
 	log.has(t, "level=WARN", "the broker denies what is published", "subject=_RI.cli.", "ermissions")
 	assert.Equal(t, log.lines("the broker denies what"), 1)
@@ -87,7 +87,7 @@ func TestRow11CallsGoOn(t *testing.T) {
 		assert.ErrorIs(t, err, endpoint.DeadlineExceeded)
 		cancel()
 	}
-	assert.Eventually(t, func() bool { return own(service).Denied == 10 })
+	assert.Eventually(t, func() bool { return own(service).Denied >= 10 })
 	assert.Equal(t, len(done), 0)
 	assert.NoError(t, service.Close())
 	assert.True(t, <-done != nil)
