@@ -84,40 +84,53 @@ func TestRow04AckedCallsOutliveACut(t *testing.T) {
 	}
 }
 
-// The reply falls into a hole. Once the caller is back and asks, it hears twice that nobody has the call any more.
+// The reply falls into a hole. Once the caller is back and asks, it is sent again; or, where it is not kept any more, the caller
+// hears twice that nobody has the call.
 func TestRow04ReplyLost(t *testing.T) {
 	for _, lag := range []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond} {
-		t.Run(lag.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				n, service, caller := far(t)
-				g, _ := until(t, service, "svc.slow")
-				distance(n, lag, "service", "caller")
-				back := caller.Conn().StatusChanged(nats.CONNECTED)
-				done, stays := started(echoer(caller, "svc.slow"), time.Minute), started(echoer(caller, "svc.slow"), time.Minute)
-				time.Sleep(time.Second)
-				n.Link("caller").Down.Hole()
-				g.opened <- struct{}{}
-				time.Sleep(time.Second)
-				n.Link("caller").Mend()
-				n.Link("caller").Cut()
-				assert.Equal(t, len(done)+len(stays), 0, "both wait")
-				<-back
-				here := time.Now()
-				var e ended
-				select {
-				case e = <-done:
-					done = stays
-				case e = <-stays:
-				}
-				failed(t, e.err, endpoint.Unavailable, endpoint.ReasonReplyLost, endpoint.MaybeExecuted)
-				took := time.Since(here)
-				assert.True(t, took <= found+4*lag && took >= 4*lag, took.String())
-				time.Sleep(10 * time.Second)
-				g.open()
-				assert.NoError(t, (<-done).err)
+		for kept, name := range map[bool]string{true: "kept", false: "forgotten"} {
+			t.Run(fmt.Sprint(name, ", ", lag), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { replyInAHole(t, lag, kept) })
 			})
-		})
+		}
 	}
+}
+
+func replyInAHole(t *testing.T, lag time.Duration, kept bool) {
+	t.Helper()
+	n, service, caller := far(t)
+	g, _ := until(t, service, "svc.slow")
+	distance(n, lag, "service", "caller")
+	back := caller.Conn().StatusChanged(nats.CONNECTED)
+	done, stays := started(echoer(caller, "svc.slow"), time.Minute), started(echoer(caller, "svc.slow"), time.Minute)
+	time.Sleep(time.Second)
+	n.Link("caller").Down.Hole()
+	g.opened <- struct{}{}
+	time.Sleep(time.Second)
+	if !kept {
+		service.Forget()
+	}
+	n.Link("caller").Mend()
+	n.Link("caller").Cut()
+	assert.Equal(t, len(done)+len(stays), 0, "both wait")
+	<-back
+	here := time.Now()
+	var e ended
+	select {
+	case e = <-done:
+		done = stays
+	case e = <-stays:
+	}
+	took := time.Since(here)
+	if kept {
+		assert.NoError(t, e.err)
+	} else {
+		failed(t, e.err, endpoint.Unavailable, endpoint.ReasonReplyLost, endpoint.MaybeExecuted)
+	}
+	assert.True(t, took <= found+4*lag && took >= 4*lag, took.String())
+	time.Sleep(10 * time.Second)
+	g.open()
+	assert.NoError(t, (<-done).err)
 }
 
 // A call may take long, over a network that is never the same.

@@ -37,7 +37,7 @@ func TestAnyWeather(t *testing.T) {
 		}
 	}
 	t.Logf("%d calls: %v", sum.calls, sum.ends)
-	for _, reason := range []string{"<nil>", endpoint.ReasonInstanceLost, endpoint.ReasonReplyLost, endpoint.ReasonDisconnected} {
+	for _, reason := range []string{"<nil>", endpoint.ReasonInstanceLost, endpoint.ReasonConnectionLost, endpoint.ReasonDisconnected} {
 		assert.True(t, sum.ends[reason] > 0, "happens: "+reason)
 	}
 }

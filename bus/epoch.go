@@ -92,7 +92,7 @@ func (m *replyMux) sever(epoch uint64) {
 	mute := m.acked.silenced()
 	for _, s := range *m.table.Load() {
 		s.mu.Lock()
-		over := s.secret != 0 && s.epoch != 0 && s.epoch <= epoch && !s.left
+		over := s.secret != 0 && s.sends.epoch != 0 && s.sends.epoch <= epoch && !s.left
 		if h := s.ack; over && (h == nil || h.shared || h.Call == "" || mute[h.Service]) {
 			s.give(connectionLost)
 		}

@@ -87,11 +87,17 @@ func (b *Bus) Muted() bool {
 // farFuture is a deadline that no test lives to see.
 var farFuture = time.Now().Add(time.Hour)
 
-// Kept returns how many replies wait for a connection, or for their callers to ask again.
+// Kept returns how many replies wait for a connection, or for their callers to ask again, and Unsent how many of the first kind.
 func (b *Bus) Kept() int {
 	b.kept.mu.Lock()
 	defer b.kept.mu.Unlock()
-	return len(b.kept.replies)
+	n := 0
+	for _, a := range b.kept.replies {
+		if a != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // Leaving returns how many operations were stopped and are not known to be at their end.
@@ -99,4 +105,21 @@ func (b *Bus) Leaving() int {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	return len(b.leaving)
+}
+
+func (b *Bus) Unsent() int {
+	b.kept.mu.Lock()
+	defer b.kept.mu.Unlock()
+	return b.kept.unsent
+}
+
+// Forget drops the replies that are kept.
+func (b *Bus) Forget() {
+	b.kept.mu.Lock()
+	defer b.kept.mu.Unlock()
+	for i, a := range b.kept.replies {
+		if a != nil {
+			b.kept.forget(i)
+		}
+	}
 }

@@ -13,21 +13,28 @@ import (
 	"postbus.example/internal/wire"
 )
 
-// maxKept bounds the replies that wait for a connection, in bytes.
-const maxKept = 4 << 20
+const (
+	maxKept   = 4 << 20                // bytes of replies that are kept
+	keepSent  = 5 * time.Second        // how long after it was sent: a caller that reconnects has asked by then
+	keepEvery = 100 * time.Millisecond // the pace at which replies are forgotten
+)
 
-// kept are the replies that were finished while there was no connection: each waits for the next one, until its caller does
-// not wait any more. A caller may have lost its own connection, too, by the same event, and come back later than we do. So
-// the reply to a call that was acked stays until then, and when the caller asks for the call it is sent again.
+// kept are replies that may have to be sent, or sent again:
+//
+//   - what was finished while there was no connection waits for the next one;
+//   - the reply to a call that was acked is kept for a while, since its caller may have no connection when it is sent. A
+//     caller that is back asks for its calls, and is sent what it missed.
+//
+// Nothing is kept for longer than its caller waits. Where there is no room, those go first that were sent.
 type kept struct {
 	mu      sync.Mutex
-	replies map[*answer]bool
+	replies []*answer          // the oldest first; nil where one was forgotten
 	acked   map[uint64]*answer // of them, by the call
 	size    int
-	timer   *time.Timer
-	ended   bool
 	unsent  int
+	timer   *time.Timer
 	idle    chan struct{} // closed when nothing is unsent; nil while nobody waits for that
+	ended   bool
 }
 
 // answer is a reply that is kept.
@@ -38,56 +45,51 @@ type answer struct {
 	sent  bool
 }
 
-func (a *answer) size() int { return a.msg.Size() + 1 }
+func (a *answer) size() int {
+	return 128 + len(a.msg.Subject) + len(a.msg.Data) + wire.Size(wire.Headers(a.msg.Header))
+}
 
-// keep takes a reply that could not be sent; false if there is no room for it, or no reason to wait.
+// keep takes a reply; false if there is no room for it, or no reason.
 func (k *kept) keep(a *answer) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ended || k.size+a.size() > maxKept || !time.Now().Before(a.until) {
+	if k.ended || a.size() > maxKept || !time.Now().Before(a.until) {
 		return false
 	}
-	if k.replies == nil {
-		k.replies, k.acked = map[*answer]bool{}, map[uint64]*answer{}
+	for i, old := range k.replies {
+		if k.size+a.size() <= maxKept {
+			break
+		}
+		if old != nil && old.sent {
+			k.forget(i)
+		}
 	}
-	k.replies[a] = true
-	if a.call != 0 {
-		k.acked[a.call] = a
+	if k.size+a.size() > maxKept {
+		return false
 	}
-	k.size += a.size()
-	k.unsent++
-	if len(k.replies) == 1 {
+	if len(k.replies) == 0 {
 		k.timer = reset(k.timer, keepEvery, k.decay)
+	}
+	k.replies = append(k.replies, a)
+	k.size += a.size()
+	if !a.sent {
+		k.unsent++
+	}
+	if a.call != 0 {
+		if k.acked == nil {
+			k.acked = map[uint64]*answer{}
+		}
+		k.acked[a.call] = a
 	}
 	return true
 }
 
-// keepEvery is the pace at which replies are forgotten.
-const keepEvery = 100 * time.Millisecond
-
-// decay forgets what nobody waits for any more.
-func (k *kept) decay() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	now := time.Now()
-	for a := range k.replies {
-		if !now.Before(a.until) {
-			k.forget(a)
-		}
-	}
-	if len(k.replies) > 0 && !k.ended {
-		k.timer.Reset(keepEvery)
-	}
-}
-
 // forget drops a reply (lock held).
-func (k *kept) forget(a *answer) {
-	if !k.replies[a] {
-		return
-	}
-	delete(k.replies, a)
-	delete(k.acked, a.call)
+func (k *kept) forget(i int) {
+	a := k.replies[i]
+	k.replies[i] = nil
 	k.size -= a.size()
+	delete(k.acked, a.call)
 	k.settle(a)
 }
 
@@ -103,12 +105,28 @@ func (k *kept) settle(a *answer) {
 	}
 }
 
+// decay forgets what nobody waits for any more.
+func (k *kept) decay() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	for i, a := range k.replies {
+		if a != nil && (!now.Before(a.until) || a.sent && a.call == 0) {
+			k.forget(i)
+		}
+	}
+	k.replies = slices.DeleteFunc(k.replies, func(a *answer) bool { return a == nil })
+	if len(k.replies) > 0 && !k.ended {
+		k.timer.Reset(keepEvery)
+	}
+}
+
 // send sends what waits for a connection. What fails again goes on waiting.
 func (k *kept) send(b *Bus) {
 	k.mu.Lock()
 	var due []*answer
-	for a := range k.replies {
-		if !a.sent && time.Now().Before(a.until) {
+	for _, a := range k.replies {
+		if a != nil && !a.sent && time.Now().Before(a.until) {
 			due = append(due, a)
 		}
 	}
@@ -118,9 +136,7 @@ func (k *kept) send(b *Bus) {
 			return
 		}
 		k.mu.Lock()
-		if k.settle(a); a.call == 0 {
-			k.forget(a)
-		}
+		k.settle(a)
 		k.mu.Unlock()
 	}
 }
@@ -155,9 +171,12 @@ func (k *kept) end() (lost int) {
 	defer k.mu.Unlock()
 	lost = k.unsent
 	k.ended = true
-	for a := range k.replies {
-		k.forget(a)
+	for i, a := range k.replies {
+		if a != nil {
+			k.forget(i)
+		}
 	}
+	k.replies = nil
 	if k.timer != nil {
 		k.timer.Stop()
 	}
@@ -176,19 +195,24 @@ func (b *Bus) interrupted(err error) bool {
 	return true
 }
 
-// keep returns err, or nil where the reply that could not be sent is kept. It copies what it keeps.
+// keep returns what became of a reply: err, or nil where it could not be sent and is kept. It copies what it keeps.
 func (b *Bus) keep(err error, to recipient, h wire.Headers, body []byte) error {
-	if err == nil || !b.interrupted(err) {
+	if err == nil && to.call == 0 || err != nil && !b.interrupted(err) {
 		return err
 	}
-	a := &answer{msg: &nats.Msg{Subject: to.subject, Data: bytes.Clone(body)}, call: to.call, until: to.until}
+	a := &answer{msg: &nats.Msg{Subject: to.subject, Data: bytes.Clone(body)}, call: to.call, until: to.until, sent: err == nil}
+	if a.sent {
+		if limit := time.Now().Add(keepSent); limit.Before(a.until) {
+			a.until = limit
+		}
+	}
 	if h != nil {
 		a.msg.Header = nats.Header{}
 	}
 	for name, values := range h {
 		a.msg.Header[name] = slices.Clone(values)
 	}
-	if !b.kept.keep(a) {
+	if !b.kept.keep(a) || err == nil {
 		return err
 	}
 	b.report(slog.LevelDebug, "reply kept until the connection is back", slog.Any("error", err))

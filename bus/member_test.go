@@ -49,7 +49,8 @@ func TestRow08NoGhostInTheQueueGroup(t *testing.T) {
 			if err != nil {
 				return nil, nil, err
 			}
-			return b, b.Conn(), nil
+			nc := b.Conn()
+			return b, nc, nil
 		},
 		"adopted": func(k *gatekeeper) (*bus.Bus, *nats.Conn, error) {
 			nc, err := nats.Connect("nats://unused", nats.InProcessServer(k), nats.ReconnectBufSize(-1), nats.CustomReconnectDelay(func(int) time.Duration { return 0 }))

@@ -17,9 +17,9 @@ import (
 // Handlers that run go on, and so do calls that were acked: replies are kept meanwhile, instances are asked afterwards.
 
 const (
-	moveSpread = 2 * time.Second        // the clients of a server do not go all at once
-	moveQuiet  = 250 * time.Millisecond // for the calls under way; those to services that ack nothing may take longer
-	moveTime   = 2 * time.Second        // for the new connection
+	moveSpread = 2 * time.Second // the clients of a server do not go all at once
+	moveQuiet  = time.Second     // for the calls under way; those to services that ack nothing may take longer
+	moveTime   = 2 * time.Second // for the new connection
 )
 
 // retire returns a handler of a server's notice that it is about to end, before the user's own.
@@ -116,7 +116,7 @@ func (b *Bus) lingers(most time.Duration, until func() bool) bool {
 func (m *replyMux) waiting() (n int) {
 	for _, s := range *m.table.Load() {
 		s.mu.Lock()
-		if s.secret != 0 && s.epoch != 0 && s.ack == nil && !s.left {
+		if s.secret != 0 && s.sends.epoch != 0 && s.ack == nil && !s.left {
 			n++
 		}
 		s.mu.Unlock()

@@ -47,7 +47,7 @@ type slot struct {
 	left   bool      // its caller did, see tombs
 	until  time.Time // when nobody cares any more
 	tomb   int       // where it is among the tombs; their lock guards it
-	request
+	sends  request
 }
 
 // request is what a slot knows of the request that its call is about to send. The zero value is none's.
@@ -90,7 +90,7 @@ func (m *replyMux) open(r request, sink func(*nats.Msg)) (*slot, uint64) {
 	m.free = m.free[:len(m.free)-1]
 	secret := max(m.random.Uint64(), 1)
 	s.mu.Lock() // within the other, so that end misses no one
-	s.secret, s.request, s.sink = secret, r, sink
+	s.secret, s.sends, s.sink = secret, r, sink
 	s.mu.Unlock()
 	return s, secret
 }
@@ -151,7 +151,7 @@ func (m *replyMux) grow() {
 func (m *replyMux) close(s *slot) {
 	s.mu.Lock()
 	h := s.ack
-	s.secret, s.sink, s.ack, s.request = 0, nil, nil, request{}
+	s.secret, s.sink, s.ack, s.sends = 0, nil, nil, request{}
 	for len(s.ch) > 0 {
 		if msg := <-s.ch; !verdict(msg) {
 			m.late.Add(1)
