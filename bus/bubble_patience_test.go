@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -131,6 +132,35 @@ func replyInAHole(t *testing.T, lag time.Duration, kept bool) {
 	time.Sleep(10 * time.Second)
 	g.open()
 	assert.NoError(t, (<-done).err)
+}
+
+// The caller loses its connection again and again. Each time that it is back, the instance has the time that it needs for that, too.
+func TestRow04BackBeforeTheInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bustest.NewNet(t)
+		caller := n.Connect("caller", quiet())
+		service, err := bus.New(n.Dial("service", nats.MaxReconnects(-1), nats.ReconnectWait(time.Second), nats.ReconnectJitter(0, 0)), quiet())
+		assert.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, service.Drain(context.Background())) })
+		g, _ := until(t, service, "svc.slow")
+		back := caller.Conn().StatusChanged(nats.CONNECTED)
+		done := started(echoer(caller, "svc.slow"), time.Minute)
+		time.Sleep(time.Second)
+		kill(n, "service")
+		n.Link("caller").Cut()
+		<-back
+		time.Sleep(time.Second)
+		kill(n, "caller")
+		time.Sleep(10 * time.Second)
+		n.Link("caller").Mend()
+		<-back
+		time.Sleep(time.Second)
+		n.Link("service").Mend()
+		time.Sleep(5 * time.Second)
+		assert.Equal(t, len(done), 0, "the call waits")
+		g.open()
+		assert.NoError(t, (<-done).err)
+	})
 }
 
 // A call may take long, over a network that is never the same.

@@ -32,7 +32,8 @@ type peer struct {
 	open    []*probe  // that have no answer yet, oldest first
 	lived   uint64    // the epoch in which it last answered
 	suspect bool      // the last answer was the broker's: nobody is there
-	absent  time.Time // since when it says so of an instance that answered on an earlier connection
+	absent  time.Time // since when it says so, in missed, of an instance that answered on an earlier connection
+	missed  uint64    // an epoch
 }
 
 // probe is one question. The next one does not wait for its answer, which may take longer than the time between two.
@@ -256,7 +257,7 @@ func (p *peers) answered(q *peer, k *probe, m *nats.Msg) {
 		p.bus.malformed.Add(1)
 		return
 	}
-	q.lived, q.suspect, q.absent = epoch, false, time.Time{}
+	q.lived, q.suspect = epoch, false
 }
 
 // nobody is the broker's word that the instance is not there. It is believed where the instance answered on this connection
@@ -267,8 +268,8 @@ func (p *peers) nobody(q *peer, epoch uint64) {
 	switch {
 	case q.lived == 0:
 		return
-	case q.lived != epoch && q.absent.IsZero():
-		q.absent = time.Now()
+	case q.lived != epoch && q.missed != epoch:
+		q.absent, q.missed = time.Now(), epoch
 		return
 	case q.lived != epoch && time.Since(q.absent) < comeBack:
 		return
@@ -283,7 +284,7 @@ func (p *peers) nobody(q *peer, epoch uint64) {
 	}
 	clear(q.calls)
 	clear(q.missing)
-	q.suspect, q.lived, q.absent = false, 0, time.Time{}
+	q.suspect, q.lived, q.missed = false, 0, 0
 }
 
 // said takes the calls that the instance does not have, of those that it was asked for. Said once, a reply may be on its way;
