@@ -85,6 +85,23 @@ func TestRow04AckedCallsOutliveACut(t *testing.T) {
 	}
 }
 
+// While there is no connection nobody is asked, and nothing piles up.
+func TestNoProbesWithoutAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, service, caller := far(t)
+		g, _ := until(t, service, "svc.slow")
+		done := started(echoer(caller, "svc.slow"), time.Minute)
+		time.Sleep(time.Second)
+		kill(n, "caller")
+		time.Sleep(10 * time.Second)
+		assert.True(t, caller.Slots() <= 2, "the call's, and that of a probe which had no answer yet")
+		n.Link("caller").Mend()
+		time.Sleep(6 * time.Second)
+		g.open()
+		assert.NoError(t, (<-done).err)
+	})
+}
+
 // The reply falls into a hole. Once the caller is back and asks, it is sent again; or, where it is not kept any more, the caller
 // hears twice that nobody has the call.
 func TestRow04ReplyLost(t *testing.T) {

@@ -268,6 +268,8 @@ func (w *world) run(t *testing.T, e errand) {
 		t.Errorf("%s: got %q", told, got)
 	case reason == endpoint.ReasonInstanceLost && !w.broken(server):
 		t.Errorf("%s: %s was there all the time", told, server)
+	case reason == endpoint.ReasonConnectionLost && !w.broken(mine):
+		t.Errorf("%s: %s was not lost", told, mine)
 	case reason == endpoint.ReasonReplyLost && !w.broken(server) && !w.broken(mine):
 		t.Errorf("%s: nothing happened to %s and %s", told, server, mine)
 	}
@@ -324,7 +326,7 @@ func (w *world) judge(t *testing.T) {
 		assert.Equal(t, c.Slots()+c.Watched()+c.Tombs(), 0, fmt.Sprint("caller ", i))
 	}
 	for i, b := range w.instances {
-		assert.Equal(t, b.Acked(), 0, fmt.Sprint("instance ", i))
+		assert.Equal(t, b.Acked()+b.Kept(), 0, fmt.Sprint("instance ", i))
 		assert.Equal(t, statsOf(t, b, "svc.work").InFlight, int64(0), fmt.Sprint("instance ", i))
 	}
 	if t.Failed() {

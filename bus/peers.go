@@ -97,6 +97,9 @@ func (p *peers) flush() {
 	all := p.cancels
 	p.cancels, p.queued, p.waits, p.flushed = map[string][]string{}, 0, false, time.Now()
 	p.mu.Unlock()
+	if len(all) == 0 || !p.bus.connected() {
+		return // they end by their deadlines; to publish would be to wait where a connection is being made
+	}
 	for prefix, calls := range all {
 		for len(calls) > 0 {
 			n := min(len(calls), p.frame())

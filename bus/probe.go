@@ -183,9 +183,14 @@ func (p *peers) drop(q *peer, n int) {
 
 // ask sends one probe.
 func (p *peers) ask(q *peer, epoch uint64) {
+	there := p.bus.connected() // not under the lock: who does not own the connection may have to wait for a dial
 	p.mu.Lock()
 	if p.ended || len(q.calls) == 0 || p.mute[q.service] {
 		p.drop(q, len(q.open))
+		p.mu.Unlock()
+		return
+	}
+	if !there {
 		p.mu.Unlock()
 		return
 	}
@@ -203,9 +208,7 @@ func (p *peers) ask(q *peer, epoch uint64) {
 	q.open = append(q.open, k)
 	reply := string(wire.AppendID([]byte(p.bus.mux.prefix), k.slot.index, secret))
 	p.mu.Unlock()
-	if p.bus.connected() {
-		_ = p.publish(q.prefix, k.about, wire.VerbPing, reply) // the next one will tell
-	}
+	_ = p.publish(q.prefix, k.about, wire.VerbPing, reply) // the next one will tell
 }
 
 // sample is what a probe asks for: first what was missing, then any (lock held). Maps are ranged at random, so each has its turn.
