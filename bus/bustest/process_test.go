@@ -3,6 +3,7 @@ package bustest_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -59,6 +60,14 @@ func (p *process) end() {
 	_ = p.Wait()
 }
 
+// inCluster is the configuration of a server that takes others into its cluster, and goes into that of others.
+func inCluster(others ...string) string {
+	for i, addr := range others {
+		others[i] = "nats://" + addr
+	}
+	return fmt.Sprintf("cluster { name: c, listen: \"127.0.0.1:-1\", pool_size: -1, routes: [%s] }", strings.Join(others, ", "))
+}
+
 // tally is what a service process says of itself.
 type tally struct {
 	Ran     int64 // how often the handler began
@@ -71,10 +80,10 @@ func TestProcessRole(t *testing.T) {
 	var said string
 	switch os.Getenv(processRole) {
 	case "broker":
-		s, err := embedded.Start()
+		s, err := embedded.Start(embedded.WithConfig(inCluster()))
 		assert.NoError(t, err)
 		defer s.Shutdown()
-		said = s.URL()
+		said = s.URL() + " " + s.NATS().ClusterAddr().String()
 	case "service":
 		b := dial(t, url)
 		said = b.ID()

@@ -197,3 +197,11 @@ func TestRow07Successor(t *testing.T) {
 	l.report(t, restarts())
 	assert.Equal(t, int(ran.Load()), made, "each is executed once")
 }
+
+// slow is an endpoint whose handler takes its time.
+func slow(d time.Duration) *endpoint.Endpoint {
+	return endpoint.New(func(_ context.Context, r []byte) ([]byte, error) {
+		time.Sleep(d)
+		return r, nil
+	}, endpoint.Codec(codec.Raw))
+}
