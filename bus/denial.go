@@ -63,6 +63,7 @@ func (c *config) hear(o *nats.Options) error {
 
 // heard takes an error of our own connection.
 func (b *Bus) heard(err error) {
+	b.denials.note(err)
 	subject, ok := deniedPublish(err)
 	if !ok {
 		return
@@ -86,16 +87,17 @@ type denials struct {
 	shared atomic.Bool // others than the bus may publish on this connection
 	ghosts ghosts
 
-	mu      sync.Mutex
-	open    map[string]*denial // by subject
-	busy    bool               // match is under way, or its timer runs
-	timer   *time.Timer
-	matched time.Time // when match last ended
-	pause   time.Duration
+	mu       sync.Mutex
+	open     map[string]*denial // by subject
+	busy     bool               // match is under way, or its timer runs
+	timer    *time.Timer
+	matched  time.Time // when match last ended
+	pause    time.Duration
+	hearings map[*hearing]bool
 }
 
 func newDenials(b *Bus) *denials {
-	return &denials{bus: b, open: map[string]*denial{}, ghosts: ghosts{seed: maphash.MakeSeed()}}
+	return &denials{bus: b, open: map[string]*denial{}, hearings: map[*hearing]bool{}, ghosts: ghosts{seed: maphash.MakeSeed()}}
 }
 
 // ghosts remember on which subjects a call ended of itself, so that a complaint may be about it. A subject shares its mark

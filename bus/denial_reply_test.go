@@ -142,3 +142,55 @@ func TestDeniedAtOnce(t *testing.T) {
 		assert.True(t, sum/rounds < time.Second, c.name)
 	}
 }
+
+// Another complaint at the same time hides none: what may not be is told, however many others there are.
+func TestDeniedAmongOthers(t *testing.T) {
+	const odd = `svc.a"b\c`
+	s := least(t, nil)
+	b := as(t, s, "service", "_RI.svc")
+	serve(t, b, "svc.add", endpoint.New(add))
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				for range 100 {
+					_ = b.Conn().Publish("elsewhere", nil)
+				}
+				_ = b.Conn().Flush()
+			}
+		}
+	}()
+	for range 20 {
+		failed(t, b.Serve("other.add", endpoint.New(add)), endpoint.PermissionDenied, "", endpoint.NotExecuted)
+		failed(t, b.Serve(`other.a"b\c`, endpoint.New(add)), endpoint.PermissionDenied, "", endpoint.NotExecuted)
+		_, err := b.Discover(t.Context(), "other")
+		failed(t, err, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.NotExecuted)
+	}
+	serve(t, b, odd, endpoint.New(add))
+	close(stop)
+	<-stopped
+	_, err := adder(b, odd)(t.Context(), &AddRequest{1, 2}) // may serve, not call
+	failed(t, err, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.MaybeExecuted)
+	assert.NoError(t, b.Stop(t.Context(), odd))
+	serve(t, b, odd, endpoint.New(add))
+	assert.NoError(t, b.Conn().Flush())
+}
+
+// After a reconnect all is as before.
+func TestRow09AfterReconnect(t *testing.T) {
+	s := least(t, nil)
+	for _, opts := range [][]bus.Option{nil, {bus.WithNATS(nats.ReconnectHandler(func(*nats.Conn) {}))}} {
+		b := as(t, s, "bridge", "_RI.http", append(opts, quickly())...)
+		assert.NoError(t, s.Restart())
+		assert.Eventually(t, func() bool { return own(b).Reconnects == 1 && b.Ready(t.Context()) == nil })
+		assert.Eventually(t, func() bool {
+			_, err := echoer(b, "svc.secret")(t.Context(), nil)
+			assert.ErrorIs(t, err, endpoint.PermissionDenied)
+			return endpoint.OutcomeOf(err) == endpoint.NotExecuted
+		})
+	}
+}

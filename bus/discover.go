@@ -104,11 +104,12 @@ func (b *Bus) ask(ctx context.Context, subject string, body []byte, more func(*n
 		return b.offline()
 	}
 	reply := string(wire.AppendID([]byte(b.mux.prefix), slot.index, secret))
-	before := b.nc.LastError()
+	h := b.listen(quoted(subject))
+	defer h.end()
 	if err := b.nc.PublishRequest(subject, reply, body); err != nil {
 		return b.sendError(err, 0)
 	}
-	if err := b.allowed(ctx, subject, before); err != nil {
+	if err := b.allowed(ctx, subject, h); err != nil {
 		return err
 	}
 	stall := time.NewTimer(discoverTime) // until the first: the broker may be far
@@ -146,13 +147,12 @@ func (b *Bus) ask(ctx context.Context, subject string, body []byte, more func(*n
 
 // allowed makes sure, by a round trip, that the broker took what was published: it says no at once and to the connection,
 // while a call that nobody answers says nothing.
-func (b *Bus) allowed(ctx context.Context, subject string, before error) error {
+func (b *Bus) allowed(ctx context.Context, subject string, h *hearing) error {
 	if err := b.nc.FlushWithContext(ctx); err != nil && ctx.Err() == nil {
 		return b.offline().WithOutcome(endpoint.MaybeExecuted)
 	}
-	err := b.nc.LastError()
-	if errors.Is(err, nats.ErrPermissionViolation) && !errors.Is(err, before) && strings.Contains(err.Error(), `"`+subject+`"`) {
-		return endpoint.PermissionDenied.Wrap(err, "this client may not publish to "+subject).WithOutcome(endpoint.NotExecuted)
+	if said := h.complaints(ctx); len(said) > 0 {
+		return publishDenied(subject, said[0]).WithOutcome(endpoint.NotExecuted)
 	}
 	return nil
 }

@@ -258,7 +258,7 @@ func TestDiscoverWithoutPermissionToAsk(t *testing.T) {
 		for _, name := range []string{"", "svc"} {
 			timed(t, 1500*time.Millisecond, func() {
 				_, err := b.Discover(t.Context(), name)
-				failed(t, err, endpoint.PermissionDenied, "", endpoint.NotExecuted)
+				failed(t, err, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.NotExecuted)
 				assert.ErrorIs(t, err, nats.ErrPermissionViolation)
 			})
 		}

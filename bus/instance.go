@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -51,7 +50,8 @@ func (b *Bus) openRoots(ops []*operation) {
 // openRoot subscribes and asks the broker whether it let us. It is called by one Serve at a time.
 func (b *Bus) openRoot(service string) *root {
 	r := &root{subject: wire.InstanceRoot(b.rpcRoot, service, b.id), left: make(chan struct{})}
-	before := b.nc.LastError()
+	h := b.listen(`"` + r.subject)
+	defer h.end()
 	sub, err := b.nc.Subscribe(r.subject+".>", func(m *nats.Msg) { b.addressed(r, m) })
 	if err != nil {
 		return nil // the connection is gone, and everything with it
@@ -59,8 +59,7 @@ func (b *Bus) openRoot(service string) *root {
 	sub.SetClosedHandler(func(string) { close(r.left) })
 	_ = sub.SetPendingLimits(-1, -1) // addressed never blocks
 	flushed := b.nc.FlushTimeout(5*time.Second) == nil
-	err = b.nc.LastError()
-	if r.denied = flushed && errors.Is(err, nats.ErrPermissionViolation) && !errors.Is(err, before) && strings.Contains(err.Error(), `"`+r.subject); r.denied {
+	if r.denied = flushed && len(h.complaints(context.Background())) > 0; r.denied {
 		_ = sub.Unsubscribe()
 		b.report(slog.LevelWarn, "no acks, direct calls and cancellation: the broker denies the instance's subject",
 			slog.String("subject", r.subject+".>"))

@@ -97,7 +97,7 @@ func TestLeastPrivilege(t *testing.T) {
 			_, err = adder(b, "svc.add")(t.Context(), &AddRequest{1, 13})
 			failed(t, err, endpoint.FailedPrecondition, "", endpoint.Executed)
 			_, err = b.Discover(t.Context(), "svc")
-			failed(t, err, endpoint.PermissionDenied, "", endpoint.NotExecuted)
+			failed(t, err, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.NotExecuted)
 			m, err := b.Conn().Request("svc.add", []byte(`{"A":1,"B":2}`), 500*time.Millisecond)
 			assert.NoError(t, err, "Conn().Request")
 			assert.Equal(t, string(m.Data), `{"Sum":3}`)

@@ -25,10 +25,15 @@ func (b *Bus) Serve(subject string, s endpoint.Servable) error {
 	b.pulse.start()
 	b.serving.Lock()
 	defer b.serving.Unlock()
-	before := b.nc.LastError()
+	about := []string{b.id} // the verbs of this very instance
+	for _, op := range ops {
+		about = append(about, quoted(op.subject))
+	}
+	h := b.listen(about...)
+	defer h.end()
 	err := b.enter(subject, ops, errs)
 	if err == nil {
-		err = b.confirm(subject, ops, before)
+		err = b.confirm(subject, ops, h)
 	}
 	if err != nil {
 		b.undo(ops)
@@ -152,18 +157,18 @@ func (b *Bus) subscribe(ops []*operation) *endpoint.Error {
 
 // confirm waits until the broker knows of the operations, without the lock: that takes a round trip, or long when the
 // connection is away.
-func (b *Bus) confirm(base string, ops []*operation, before error) error {
+func (b *Bus) confirm(base string, ops []*operation, h *hearing) error {
 	if err := b.nc.FlushTimeout(5 * time.Second); err != nil {
 		return serveError(base, b.away(endpoint.Unavailable.Wrap(err, "the broker does not answer").WithReason(endpoint.ReasonDisconnected)))
 	}
-	if err := b.nc.LastError(); err != nil && !errors.Is(err, before) && errors.Is(err, nats.ErrPermissionViolation) {
+	for _, said := range h.complaints(context.Background()) {
 		for _, op := range ops {
-			if strings.Contains(err.Error(), `"`+op.subject+`"`) {
-				denied := endpoint.PermissionDenied.Wrap(err, "this client may not subscribe to "+op.subject)
+			if strings.Contains(said.Error(), `Subscription to `+quoted(op.subject)) {
+				denied := endpoint.PermissionDenied.Wrap(said, "this client may not subscribe to "+op.subject)
 				return serveError(base, denied.WithOutcome(endpoint.NotExecuted))
 			}
 		}
-		if strings.Contains(err.Error(), b.id) { // the verbs of this very instance: it is served all the same
+		if strings.Contains(said.Error(), "Subscription") && strings.Contains(said.Error(), b.id) { // it is served all the same
 			b.silent(ops)
 		}
 	}
