@@ -2,7 +2,9 @@ package bustest_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,28 +45,52 @@ func arrives[T any](t *testing.T, c chan T) T {
 	}
 }
 
-// An HTTP client that leaves ends the handler behind bridge and broker.
+// HTTP clients that leave, before the service has acked their calls or after, end their handlers behind bridge and broker:
+// soon, and with a cause that says why.
 func TestDisconnectReachesTheHandler(t *testing.T) {
 	s := bustest.Server(t, embedded.WithoutListener())
 	entered, causes := asleep(t, bustest.Connect(t, s))
 	url := bridge(t, bustest.Connect(t, s), httpbridge.Expose("svc.add"))
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/svc.add", strings.NewReader(`{"A":1}`))
-		if err == nil {
-			r.Header.Set("Content-Type", "application/json")
-			var resp *http.Response
-			if resp, err = http.DefaultClient.Do(r); err == nil {
-				_ = resp.Body.Close()
-			}
-		}
-		done <- err
-	}()
-	arrives(t, entered)
-	cancel()
-	assert.ErrorIs(t, arrives(t, done), context.Canceled)
-	assert.ErrorIs(t, arrives(t, causes), endpoint.Canceled)
+	var late []time.Duration
+	for i := range 50 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- ask(ctx, url+"/svc.add", `{"A":1}`) }()
+		arrives(t, entered)
+		began := time.Now()
+		<-time.After(time.Duration(i%25) * time.Millisecond) // the ack comes after ten
+		left := time.Now()
+		cancel()
+		assert.ErrorIs(t, arrives(t, done), context.Canceled)
+		cause := arrives(t, causes)
+		late = append(late, time.Since(maxTime(left, began.Add(10*time.Millisecond))))
+		e, ok := errors.AsType[*endpoint.Error](cause)
+		assert.True(t, ok && e.Code == endpoint.Canceled && e.Message == "the caller gave up", cause.Error())
+	}
+	slices.Sort(late)
+	t.Logf("handlers ended %v after their clients left or their calls were acked, at most %v", late[len(late)/2], late[len(late)-1])
+	assert.True(t, late[len(late)/2] < 50*time.Millisecond, "most of them soon")
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// ask posts and forgets the answer.
+func ask(ctx context.Context, url, body string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // The attempt of a hedged call that lost ends at its service, too.
