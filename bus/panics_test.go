@@ -1,0 +1,69 @@
+package bus_test
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"postbus.example/bus/bustest"
+	"postbus.example/endpoint"
+	"postbus.example/internal/assert"
+)
+
+// Thousands of panics are as many internal errors and cost nobody else much: calls of another endpoint take about as long as
+// beside as many calls that go well. The two take turns in short rounds.
+func TestRow13PanicsBesideOthers(t *testing.T) {
+	s := bustest.Server(t)
+	service, caller := overTCP(t, s), overTCP(t, s)
+	serve(t, service, "svc.panic", endpoint.New(func(_ context.Context, r *AddRequest) (*AddResponse, error) {
+		if r.B == 13 {
+			panic("so it goes")
+		}
+		return &AddResponse{}, nil
+	}))
+	serve(t, service, "svc.add", endpoint.New(add))
+	panics, sum := adder(caller, "svc.panic"), adder(caller, "svc.add")
+	const each = 250 // beside each half of a round
+	rounds := scaled(4, 40)
+	before := runtime.NumGoroutine()
+	beside := func(b int) time.Duration {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for range each {
+				<-tick.C
+				wg.Go(func() {
+					_, err := panics(t.Context(), &AddRequest{B: b})
+					if b != 13 {
+						assert.NoError(t, err)
+						return
+					}
+					failed(t, err, endpoint.Internal, endpoint.ReasonPanic, endpoint.Executed)
+				})
+			}
+		})
+		took := steady(t, each*time.Millisecond, func(i int) error {
+			_, err := sum(t.Context(), &AddRequest{i, 1})
+			return err
+		})
+		wg.Wait()
+		return quantile(took, 99)
+	}
+	var ratios []float64
+	for range rounds {
+		ratios = append(ratios, 1/float64(beside(0))*float64(beside(13)))
+	}
+	slices.Sort(ratios)
+	ratio := ratios[rounds/2]
+	t.Logf("p99 beside %d panics %+.0f %%, median of %d rounds (full: %v)", rounds*each, 100*(ratio-1), rounds, full())
+	assert.True(t, ratio < 3, "a busy machine needs room, but not that much")
+	st := statsOf(t, service, "svc.panic")
+	assert.Equal(t, st.Errors[endpoint.Internal], uint64(rounds*each))
+	assert.Equal(t, st.InFlight+st.Waiting, int64(0))
+	assert.Equal(t, caller.Slots()+service.Acked(), 0)
+	assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+150 }, "goroutines end, but for the parked ones")
+}
