@@ -40,6 +40,7 @@ type outlet struct {
 	waiting atomic.Int64  // bytes in buf and in the hands of drain, and those that are reserved
 	moved   atomic.Int64  // when the network last took something of buf, in nanoseconds since made; 0 while nothing waits
 	up      atomic.Bool   // hands were shaken, and it is neither closed nor lost
+	word    []byte        // what was read last, and may be the last word
 	turn    chan struct{} // held by the one of those who wait for room that looks for it
 	room    chan struct{} // has an element when there may be some
 
@@ -163,7 +164,7 @@ func (o *outlet) giveUp(err error) {
 
 // Read implements net.Conn. Where the writer gave up, its reason is the reader's.
 func (o *outlet) Read(p []byte) (int, error) {
-	n, err := o.Conn.Read(p)
+	n, err := o.receive(p)
 	if err != nil {
 		o.down(false)
 		o.mu.Lock()
