@@ -90,27 +90,32 @@ func TestRow09ManyAtOnce(t *testing.T) {
 	assert.Equal(t, b.Slots(), 0)
 }
 
-// fickle returns a bus that may publish to a subject most times, each time that grant is called, and a peer with all grants:
-// the broker takes the subject for where replies go. A bus of the user's is connected with opts.
-func fickle(t testing.TB, subject string, most int, opts ...bus.Option) (b *bus.Bus, peer *nats.Conn, grant func()) {
+// fickle returns a bus that may publish to a subject most times, each time that grant is called, and a peer with all grants.
+func fickle(t testing.TB, subject string, most int) (b *bus.Bus, peer *nats.Conn, grant func()) {
 	t.Helper()
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithConfig(fmt.Sprintf(`authorization { users: [
-		{ user: any, password: any }
-		{ user: fickle, password: fickle, permissions {
-			subscribe: ["_RI.>"], publish: ["granted"], allow_responses: { max: %d, expires: "1h" }
-		} }
-	] }`, most)))
-	peer = foreign(t, s, nats.UserInfo("any", "any"))
+	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithConfig(fickleUsers(most)))
+	b, peer = as(t, s, "fickle", "_RI.cli"), foreign(t, s, nats.UserInfo("any", "any"))
+	return b, peer, granter(t, b, peer, subject)
+}
+
+func fickleUsers(most int) string {
+	return fmt.Sprintf(`authorization { users: [ { user: any, password: any }, { user: fickle, password: fickle, permissions {
+		subscribe: ["_RI.>"], publish: ["granted"], allow_responses: { max: %d, expires: "10h" }
+	} } ] }`, most)
+}
+
+// granter returns what grants the bus to publish to the subject: the broker takes it for where a reply goes.
+func granter(t testing.TB, b *bus.Bus, peer *nats.Conn, subject string) (grant func()) {
+	t.Helper()
 	inbox := make(chan string, 1)
 	respond(t, peer, "granted", func(m *nats.Msg) {
 		inbox <- m.Reply[:strings.LastIndexByte(m.Reply, '.')]
 		_ = m.Respond(nil)
 	})
-	b = as(t, s, "fickle", "_RI.cli", opts...)
 	_, err := echoer(b, "granted")(t.Context(), nil)
 	assert.NoError(t, err)
 	to := <-inbox + ".x"
-	return b, peer, func() {
+	return func() {
 		late := own(b).Late
 		assert.NoError(t, peer.PublishRequest(to, subject, nil))
 		assert.Eventually(t, func() bool { return own(b).Late > late })
@@ -263,71 +268,4 @@ func TestRow09OwnErrorHandler(t *testing.T) {
 		assert.NoError(t, b.Ready(t.Context()), name)
 	}
 	assert.Eventually(t, func() bool { return theirs.Load() == 1 })
-}
-
-// On a connection that was adopted the last error is all there is, and its owner's handlers stay.
-func TestRow09Adopted(t *testing.T) {
-	s := least(t, nil)
-	_, ran := secret(t, s, "svc.secret")
-	var theirs atomic.Int32
-	nc := foreign(t, s, nats.UserInfo("bridge", "bridge"), nats.CustomInboxPrefix("_RI.http"),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { theirs.Add(1) }))
-	buses := each(2, func(int) *bus.Bus { // both on one connection
-		b, err := bus.New(nc, quiet(), bus.WithInboxPrefix("_RI.http"))
-		assert.NoError(t, err)
-		return b
-	})
-	for _, b := range buses {
-		timed(t, soon, func() {
-			for range 2 {
-				_, err := echoer(b, "svc.secret")(patient(t), nil)
-				failed(t, err, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.MaybeExecuted)
-			}
-			for _, err := range each(100, func(int) error {
-				_, err := echoer(b, "svc.secret")(patient(t), nil)
-				return err
-			}) {
-				failed(t, err, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.MaybeExecuted)
-			}
-		})
-		assert.Eventually(t, func() bool { // sooner than the first look, if the broker is
-			ctx, cancel := context.WithTimeout(t.Context(), 9*time.Millisecond)
-			defer cancel()
-			_, err := echoer(b, "svc.secret")(ctx, nil)
-			assert.Equal(t, endpoint.OutcomeOf(err), endpoint.MaybeExecuted)
-			return endpoint.CodeOf(err) == endpoint.PermissionDenied
-		})
-	}
-	assert.True(t, theirs.Load() > 2*102, "their handler")
-	assert.Equal(t, ran.Load(), int32(0))
-	for _, b := range buses {
-		assert.NoError(t, b.Close())
-	}
-}
-
-// A complaint that was there before a call is not about it, nor is one about another subject.
-func TestRow09AdoptedOthersGoOn(t *testing.T) {
-	s := least(t, nil)
-	slow := foreign(t, s, nats.UserInfo("service", "service"))
-	nc := foreign(t, s, nats.UserInfo("bridge", "bridge"))
-	b, err := bus.New(nc, quiet(), bus.WithInboxPrefix("_RI.http"))
-	assert.NoError(t, err)
-	requests := make(chan *nats.Msg, 1)
-	_, err = slow.QueueSubscribe("svc.add", "q", func(m *nats.Msg) { requests <- m })
-	assert.NoError(t, err)
-	assert.NoError(t, slow.Flush())
-	assert.NoError(t, nc.Publish("svc.secret", nil))
-	assert.NoError(t, nc.Flush())
-	done := deadline(t, echoer(b, "svc.add"), time.Minute)
-	m := <-requests
-	assert.NoError(t, nc.Publish("svc.secret", nil))
-	assert.NoError(t, nc.Flush())
-	for range 3 { // the first looks as often as they do
-		_, err := echoer(b, "svc.secret")(patient(t), nil)
-		failed(t, err, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.MaybeExecuted)
-	}
-	assert.Equal(t, len(done), 0)
-	assert.NoError(t, m.Respond(nil))
-	assert.NoError(t, <-done)
-	assert.NoError(t, b.Close())
 }

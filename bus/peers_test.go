@@ -72,3 +72,15 @@ func TestLeftSlots(t *testing.T) {
 	m.end()
 	assert.Equal(t, m.inUse(), 0)
 }
+
+// A verdict that nobody waits for any more is no late reply.
+func TestVerdictsAreNotLate(t *testing.T) {
+	m := testMux()
+	for _, verdict := range []*nats.Msg{instanceLost, replyLost, denied, maybeDenied, nil} {
+		s, secret := m.open(nil)
+		s.tell(secret, verdict)
+		assert.Equal(t, len(s.ch), 1)
+		m.close(s)
+	}
+	assert.Equal(t, m.late.Load(), uint64(0))
+}
