@@ -153,34 +153,10 @@ type sending struct {
 	before    error // of an adopted connection, when the request was about to be sent
 }
 
-// send publishes the request. Metadata rides in the reply subject; only what has no place there makes headers.
+// send publishes the request.
 func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
-	trace := c.Trace()
-	meta := wire.Request{
-		HasTimeout: true, Timeout: r.left, HasSent: true, Sent: r.now.UnixMilli(), MediaType: r.mediaType, Attempt: c.Attempt,
-		Ack: r.left > ackWorth, Trace: trace, Tell: c.Observed() || wire.Sampled(trace), // who looks at a trace wants to see who served it
-	}
-	var room [192]byte
-	token := append(room[:0], p.bus.mux.prefix...)
-	token = wire.AppendID(token, r.slot.index, r.secret)
-	var h wire.Headers
-	if p.bus.headerMetadata {
-		h = wire.Headers{}
-		wire.WriteRequest(h, &meta)
-	} else {
-		h = rest(&meta, c.Header.Get(wire.TraceParent) != "")
-		token = wire.AppendToken(token, &meta)
-	}
-	if c.Header.Len() > 0 {
-		if err := c.Header.Fault(endpoint.InvalidArgument); err != nil {
-			return err.WithOutcome(endpoint.NotSent)
-		}
-		if h == nil {
-			h = wire.Headers{}
-		}
-		wire.WriteApp(h, &c.Header)
-	}
-	if err := oversize(h); err != nil {
+	token, h, err := p.compose(c, r)
+	if err != nil {
 		return err
 	}
 	size := len(r.body) + wire.Size(h)
@@ -193,14 +169,56 @@ func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 		return p.bus.offline()
 	}
 	if h == nil {
-		err = p.bus.nc.PublishRequest(r.to, string(token), r.body)
+		err = p.bus.nc.PublishRequest(r.to, token, r.body)
 	} else {
-		err = p.bus.nc.PublishMsg(&nats.Msg{Subject: r.to, Reply: string(token), Header: nats.Header(h), Data: r.body})
+		err = p.bus.nc.PublishMsg(&nats.Msg{Subject: r.to, Reply: token, Header: nats.Header(h), Data: r.body})
 	}
 	if err != nil {
 		return p.bus.sendError(err, size)
 	}
 	return nil
+}
+
+// compose makes the reply subject and the headers of the request. Metadata rides in the reply subject; only what has no place
+// there makes headers. It is apart from send so that its room on the stack is given back before the request is published: what
+// the deepest moment of a call takes is kept for as long as the call waits.
+func (p *proxy) compose(c *endpoint.Call, r *sending) (token string, h wire.Headers, err error) {
+	trace := c.Trace()
+	meta := wire.Request{
+		HasTimeout: true, Timeout: r.left, HasSent: true, Sent: r.now.UnixMilli(), MediaType: r.mediaType, Attempt: c.Attempt,
+		Ack: r.left > ackWorth, Trace: trace, Tell: c.Observed() || wire.Sampled(trace), // who looks at a trace wants to see who served it
+	}
+	var room [192]byte
+	b := append(room[:0], p.bus.mux.prefix...)
+	b = wire.AppendID(b, r.slot.index, r.secret)
+	if p.bus.headerMetadata {
+		h = wire.Headers{}
+		wire.WriteRequest(h, &meta)
+	} else {
+		h = rest(&meta, c.Header.Get(wire.TraceParent) != "")
+		b = wire.AppendToken(b, &meta)
+	}
+	if c.Header.Len() > 0 {
+		if h, err = compound(h, &c.Header); err != nil {
+			return "", nil, err
+		}
+	}
+	if err := oversize(h); err != nil {
+		return "", nil, err
+	}
+	return string(b), h, nil
+}
+
+// compound adds the application's headers.
+func compound(h wire.Headers, app *endpoint.Header) (wire.Headers, error) {
+	if err := app.Fault(endpoint.InvalidArgument); err != nil {
+		return nil, err.WithOutcome(endpoint.NotSent)
+	}
+	if h == nil {
+		h = wire.Headers{}
+	}
+	wire.WriteApp(h, app)
+	return h, nil
 }
 
 // rest makes headers of what the token can't say, nil if there is nothing. A trace goes as a header when it is sampled, so
