@@ -102,6 +102,8 @@ func TestProcessRole(t *testing.T) {
 			}
 			return &n, nil
 		})))
+	case "host":
+		said = host(t, url)
 	default:
 		return
 	}
