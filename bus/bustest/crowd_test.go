@@ -108,7 +108,7 @@ func wholeStack() endpoint.Middleware {
 // crowd starts broker and host, and returns a caller, and how to ask the host and to let its calls go on.
 func crowd(t *testing.T) (caller *bus.Bus, weigh func() *scale, open func()) {
 	t.Helper()
-	url := start(t, "broker", "").said
+	url, _, _ := strings.Cut(start(t, "broker", "").said, " ")
 	start(t, "host", url)
 	caller = dial(t, url)
 	scales := endpoint.Caller[struct{}, *scale](caller, "host.weigh")
