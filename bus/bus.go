@@ -216,8 +216,11 @@ func (b *Bus) Stats() []endpoint.Stats {
 	}
 	slices.SortFunc(out, func(a, b endpoint.Stats) int { return strings.Compare(a.Subject, b.Subject) })
 	own := endpoint.Stats{Late: b.mux.late.Load(), Malformed: b.malformed.Load(), Denied: b.denials.count.Load(), Reconnects: b.nc.Stats().Reconnects}
-	if n, err := b.mux.sub.Dropped(); err == nil {
-		own.Dropped = uint64(max(n, 0))
+	own.Dropped = dropped(b.mux.sub)
+	for _, r := range b.roots {
+		if r.sub != nil {
+			own.Dropped += dropped(r.sub)
+		}
 	}
 	return append(out, own)
 }

@@ -57,7 +57,7 @@ func (b *Bus) openRoot(service string) *root {
 		return nil // the connection is gone, and everything with it
 	}
 	sub.SetClosedHandler(func(string) { close(r.left) })
-	_ = sub.SetPendingLimits(-1, -1) // addressed never blocks
+	_ = bounded(sub)
 	flushed := b.nc.FlushTimeout(5*time.Second) == nil
 	if r.denied = flushed && len(h.complaints(context.Background())) > 0; r.denied {
 		_ = sub.Unsubscribe()

@@ -33,7 +33,7 @@ func (op *operation) join() error {
 	}
 	m.sub.SetClosedHandler(func(string) { close(m.left) })
 	op.member.Store(m)
-	if m.sub.SetPendingLimits(-1, -1) != nil { // receive never blocks; what waits is ours to bound
+	if bounded(m.sub) != nil {
 		return nats.ErrConnectionClosed // the one way to fail
 	}
 	return nil

@@ -318,8 +318,6 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 func (op *operation) stats() endpoint.Stats {
 	s := op.meter.Stats()
 	s.Service, s.Name, s.Subject = op.spec.Service, op.spec.Name, op.subject
-	if n, err := op.member.Load().sub.Dropped(); err == nil {
-		s.Dropped = uint64(max(n, 0))
-	}
+	s.Dropped = dropped(op.member.Load().sub)
 	return s
 }

@@ -38,6 +38,7 @@ type scale struct {
 	InUse   int64
 	Peak    int64 // the most that the heap took, garbage and all, since it was last asked
 	Waiting int64 // calls
+	Dropped uint64
 }
 
 // host serves, in a process of its own, calls that wait until host.open, calls that take 10 ms, and host.weigh.
@@ -57,7 +58,7 @@ func host(t *testing.T, url string) (id string) {
 	assert.NoError(t, b.Serve("host.weigh", endpoint.New(func(context.Context, struct{}) (*scale, error) {
 		n := &scale{InUse: inUse(), Peak: peak.Swap(0)}
 		for _, s := range b.Stats() {
-			n.Waiting += s.Waiting
+			n.Waiting, n.Dropped = n.Waiting+s.Waiting, n.Dropped+s.Dropped
 		}
 		return n, nil
 	})))
