@@ -54,13 +54,16 @@ func TestRow13PanicsBesideOthers(t *testing.T) {
 		return quantile(took, 99)
 	}
 	var ratios []float64
+	var p99s []time.Duration
 	for range rounds {
-		ratios = append(ratios, 1/float64(beside(0))*float64(beside(13)))
+		calm := beside(0)
+		p99 := beside(13)
+		ratios, p99s = append(ratios, float64(p99)/float64(calm)), append(p99s, p99)
 	}
 	slices.Sort(ratios)
-	ratio := ratios[rounds/2]
-	t.Logf("p99 beside %d panics %+.0f %%, median of %d rounds (full: %v)", rounds*each, 100*(ratio-1), rounds, full())
-	assert.True(t, ratio < 3, "a busy machine needs room, but not that much")
+	ratio, p99 := ratios[rounds/2], quantile(p99s, 50)
+	t.Logf("medians of %d rounds: p99 %v, %+.0f %% beside %d panics (full: %v)", rounds, p99, 100*(ratio-1), rounds*each, full())
+	assert.True(t, ratio < 3 || p99 < 10*time.Millisecond, "a busy machine needs room, but not that much")
 	st := statsOf(t, service, "svc.panic")
 	assert.Equal(t, st.Errors[endpoint.Internal], uint64(rounds*each))
 	assert.Equal(t, st.InFlight+st.Waiting, int64(0))
