@@ -77,7 +77,7 @@ func TestLeftSlots(t *testing.T) {
 func TestVerdictsAreNotLate(t *testing.T) {
 	m := testMux()
 	for _, verdict := range []*nats.Msg{instanceLost, replyLost, denied, maybeDenied, nil} {
-		s, secret := m.open(nil)
+		s, secret := m.open(request{}, nil)
 		s.tell(secret, verdict)
 		assert.Equal(t, len(s.ch), 1)
 		m.close(s)
