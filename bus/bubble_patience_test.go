@@ -180,6 +180,35 @@ func TestRow04BackBeforeTheInstance(t *testing.T) {
 	})
 }
 
+// An instance loses its connection and is back in a moment. A probe finds nobody once, whenever it comes; that is no death.
+func TestBrieflyAwayIsNotDead(t *testing.T) {
+	once := 0
+	for phase := time.Duration(0); phase < 100*time.Millisecond; phase += 10 * time.Millisecond {
+		synctest.Test(t, func(t *testing.T) {
+			n := bustest.NewNet(t)
+			caller := n.Connect("caller", quiet())
+			service, err := bus.New(n.Dial("service", nats.MaxReconnects(-1), nats.ReconnectWait(60*time.Millisecond), nats.ReconnectJitter(0, 0)), quiet())
+			assert.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, service.Drain(context.Background())) })
+			g, _ := until(t, service, "svc.slow")
+			done := started(echoer(caller, "svc.slow"), time.Minute)
+			time.Sleep(time.Second + phase)
+			answers := caller.Conn().Stats().InMsgs
+			n.Link("service").Cut()
+			time.Sleep(55 * time.Millisecond)
+			assert.True(t, service.Conn().IsReconnecting(), "away")
+			if caller.Conn().Stats().InMsgs > answers {
+				once++ // the broker's word
+			}
+			time.Sleep(5 * time.Second)
+			assert.Equal(t, len(done), 0, "the call waits")
+			g.open()
+			assert.NoError(t, (<-done).err)
+		})
+	}
+	assert.True(t, once > 2, "a probe came at the wrong moment")
+}
+
 // A call may take long, over a network that is never the same.
 func TestLongCallInBadWeather(t *testing.T) {
 	for seed := range uint64(5) {

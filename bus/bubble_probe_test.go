@@ -177,12 +177,16 @@ func TestPaceOfProbes(t *testing.T) {
 			defer mu.Unlock()
 			instance := m.Subject[:strings.LastIndexByte(m.Subject, '.')]
 			if at, ok := last[instance]; ok {
-				assert.True(t, time.Since(at) >= 100*time.Millisecond, time.Since(at).String())
+				if gap := time.Since(at); gap < 100*time.Millisecond {
+					t.Error("asked again after ", gap)
+				}
 			}
 			last[instance] = time.Now()
 			probes++
 		})
 		for _, b := range []*bus.Bus{one, two} {
+			started(echoer(caller, "svc.slow"), time.Minute) // the first of them is there sooner, so that they are asked in turn
+			time.Sleep(50 * time.Millisecond)
 			serve(t, b, "svc.slow", rawEndpoint(func(_ context.Context, _ []byte) ([]byte, error) {
 				time.Sleep(time.Duration(rand.IntN(3000)) * time.Millisecond)
 				return nil, nil
@@ -203,6 +207,34 @@ func TestPaceOfProbes(t *testing.T) {
 		assert.True(t, probes > 2*190 && probes <= 2*250, fmt.Sprint(probes))
 		assert.Equal(t, caller.Slots()+caller.Watched(), 0)
 	})
+}
+
+// An instance far away says for a while that it does not have the call, and then that it does. While the caller had no time to
+// ask again, that is one word.
+func TestOneWordIsNoLoss(t *testing.T) {
+	const lag = 200 * time.Millisecond
+	for during, lost := range map[time.Duration]bool{100 * time.Millisecond: false, 500 * time.Millisecond: false, 2 * time.Second: true} {
+		t.Run(during.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := bustest.NewNet(t)
+				caller := n.Connect("caller", quiet())
+				c := newCrowd(t, n.Dial("peer"))
+				distance(n, lag, "caller", "peer")
+				done := started(echoer(caller, "svc.slow"), time.Minute)
+				time.Sleep(5 * time.Second)
+				c.lose(named(0))
+				time.AfterFunc(during, func() { c.lose("") })
+				time.Sleep(5 * time.Second)
+				assert.Equal(t, len(done) > 0, lost, "it ended")
+				if lost {
+					failed(t, (<-done).err, endpoint.Unavailable, endpoint.ReasonReplyLost, endpoint.MaybeExecuted)
+					return
+				}
+				assert.NoError(t, c.requests[0].Respond(nil))
+				assert.NoError(t, (<-done).err)
+			})
+		})
+	}
 }
 
 // crowd is an instance of the test's own making that has taken calls, and then loses one.
@@ -234,6 +266,13 @@ func newCrowd(t testing.TB, nc *nats.Conn) *crowd {
 		c.requests = append(c.requests, m)
 	})
 	return c
+}
+
+// lose makes it say that it does not have the call.
+func (c *crowd) lose(call string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost = call
 }
 
 func named(call int) string { return fmt.Sprintf("%011d", call) }
