@@ -14,6 +14,7 @@ import (
 	"postbus.example/bus/bustest"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
+	"postbus.example/internal/wire"
 )
 
 // The tests in this file run in bubbles, too: what must not end a call, however long it takes.
@@ -207,6 +208,35 @@ func TestBrieflyAwayIsNotDead(t *testing.T) {
 		})
 	}
 	assert.True(t, once > 2, "a probe came at the wrong moment")
+}
+
+// An answer that was asked for by way of an earlier connection says nothing of what this one reaches.
+func TestAnswersOfAnEarlierConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bustest.NewNet(t)
+		caller, nc := n.Connect("caller", quiet()), n.Dial("peer")
+		probes, requests := make(chan *nats.Msg, 100), make(chan *nats.Msg, 1)
+		sub, err := nc.Subscribe("_RPC.svc.i1.>", func(m *nats.Msg) { probes <- m })
+		assert.NoError(t, err)
+		respond(t, nc, "svc.slow", func(m *nats.Msg) {
+			_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Reply: below("x"), Header: nats.Header(wire.WriteAck("i1"))})
+			requests <- m
+		})
+		done := started(echoer(caller, "svc.slow"), time.Minute)
+		time.Sleep(time.Second)
+		n.Link("caller").Cut()
+		assert.NoError(t, sub.Unsubscribe())
+		back := caller.Conn().StatusChanged(nats.CONNECTED)
+		<-back
+		synctest.Wait()
+		for range len(probes) {
+			beat(nc, <-probes, wire.VerbBeat, "")
+		}
+		time.Sleep(5 * time.Second)
+		assert.Equal(t, len(done), 0, "the call waits")
+		assert.NoError(t, (<-requests).Respond(nil))
+		assert.NoError(t, (<-done).err)
+	})
 }
 
 // A call may take long, over a network that is never the same.
