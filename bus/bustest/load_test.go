@@ -22,6 +22,14 @@ import (
 // full tells that figures are to be reached whole, as for a release: POSTBUS_FULL=1. By default a tenth or less of them is run.
 func full() bool { return os.Getenv("POSTBUS_FULL") == "1" }
 
+// pace is how many calls go out in a second: what a machine that has other things to do can bear, or the whole.
+func pace() int {
+	if full() {
+		return 2000
+	}
+	return 500
+}
+
 // load is an open loop of calls: they go out at their rate whatever became of those before.
 type load struct {
 	callers []endpoint.Unary[[]byte, []byte] // each has its turn
@@ -59,6 +67,7 @@ func (l *load) run(t *testing.T, n int, f func() error) (calls int) {
 	t.Helper()
 	l.duringf("before")
 	var wg sync.WaitGroup
+	var flight atomic.Int64 // a machine that does not keep up is not buried
 	over := make(chan error, 1)
 	go func() { over <- f() }()
 	start := time.Now()
@@ -71,9 +80,13 @@ func (l *load) run(t *testing.T, n int, f func() error) (calls int) {
 			done = true
 		case <-tick.C:
 		}
-		for due := int(time.Since(start).Seconds() * float64(l.rate)); calls < due; calls++ {
+		for due := int(time.Since(start).Seconds() * float64(l.rate)); calls < due && flight.Load() < int64(2*l.rate); calls++ {
 			i := calls
-			wg.Go(func() { l.call(i, start) })
+			flight.Add(1)
+			wg.Go(func() {
+				defer flight.Add(-1)
+				l.call(i, start)
+			})
 		}
 	}
 	wg.Wait()

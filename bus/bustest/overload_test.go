@@ -129,17 +129,16 @@ func TestOverloadInVirtualTime(t *testing.T) {
 	}
 }
 
-// The same on real cores, over sockets: ten seconds at ten times the capacity in a full run. A busy machine needs room.
+// The same on real cores, over sockets. What a busy machine does says nothing.
 func TestOverload(t *testing.T) {
-	s := bustest.Server(t)
-	d := time.Second
-	if full() {
-		d = 10 * time.Second
+	if !full() {
+		t.Skip("compares rates in real time: POSTBUS_FULL=1 runs it")
 	}
+	s := bustest.Server(t)
 	w := &works{places: 10, takes: 20 * time.Millisecond}
 	w.open(t, dial(t, s.URL()), dial(t, s.URL()), endpoint.Backlog(10, 400*time.Millisecond))
-	goodput, refusal, _ := w.overload(t, d)
-	t.Logf("goodput %.0f %% of the peak (full: %v)", 100*goodput, full())
-	assert.True(t, goodput >= 0.6, "goodput")
+	goodput, refusal, _ := w.overload(t, 10*time.Second)
+	t.Logf("goodput %.0f %% of the peak", 100*goodput)
+	assert.True(t, goodput >= 0.9, "goodput")
 	assert.True(t, refusal < patience, refusal.String())
 }

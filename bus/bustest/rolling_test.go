@@ -65,7 +65,7 @@ func TestRow07RollingRestart(t *testing.T) {
 	for i := range members {
 		assert.NoError(t, start(i))
 	}
-	l := &load{callers: everywhere(t, c.Servers(), "svc.work", middleware.RetryPolicy{}), rate: 2000, limit: 10 * time.Second}
+	l := &load{callers: everywhere(t, c.Servers(), "svc.work", middleware.RetryPolicy{}), rate: pace(), limit: 10 * time.Second}
 	pause := time.Duration(calls) * time.Second / time.Duration(l.rate*rounds*instances)
 	made := l.run(t, calls, func() error {
 		tick := time.NewTicker(pause)
@@ -99,7 +99,7 @@ func sole(t *testing.T, servers []*embedded.Server, restarts int, opts ...endpoi
 		return member.Serve("svc.work", worker(&ran, opts...))
 	}
 	assert.NoError(t, start(0))
-	l = &load{callers: everywhere(t, servers, "svc.work", middleware.RetryPolicy{WaitForService: true}, opts...), rate: 2000, limit: 3 * time.Second}
+	l = &load{callers: everywhere(t, servers, "svc.work", middleware.RetryPolicy{WaitForService: true}, opts...), rate: pace(), limit: 3 * time.Second}
 	l.run(t, 0, func() error {
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
@@ -165,7 +165,7 @@ func TestRow07Successor(t *testing.T) {
 	}
 	member, err := start(0)
 	assert.NoError(t, err)
-	l := &load{callers: everywhere(t, servers, "svc.work", middleware.RetryPolicy{}), rate: 2000, limit: 3 * time.Second}
+	l := &load{callers: everywhere(t, servers, "svc.work", middleware.RetryPolicy{}), rate: pace(), limit: 3 * time.Second}
 	assert.Eventually(t, func() bool {
 		for _, call := range l.callers {
 			if _, err := call(t.Context(), nil); err != nil {
