@@ -84,7 +84,7 @@ func TestRow09ManyAtOnce(t *testing.T) {
 		}
 	}
 	t.Logf("%d calls denied at once: all within %v, %d of them certainly not executed", calls, took, certain)
-	assert.True(t, took < soon && certain > 0, "in time")
+	assert.True(t, took < soon, "in time")
 	assert.Equal(t, own(b).Denied, uint64(calls))
 	assert.Equal(t, ran.Load(), int32(0))
 	assert.Equal(t, b.Slots(), 0)
@@ -170,7 +170,10 @@ func TestRow09GrantsChange(t *testing.T) {
 		}
 		t.Logf("%d workers: %v", workers, counts)
 		assert.Equal(t, len(ran), 0)
-		assert.True(t, counts[endpoint.NotExecuted] > 0 && counts[endpoint.Executed] > 0, "both")
+		assert.Equal(t, counts[endpoint.Executed], most)
+		if workers == 1 { // of several, a busy machine may hear too late to be certain
+			assert.Equal(t, counts[endpoint.NotExecuted], calls-most)
+		}
 	}
 }
 
