@@ -166,7 +166,7 @@ func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 	}
 	defer place.release(size + len(token))
 	if p.bus.up.lost.Load() >= r.epoch { // what is sent from now on nobody would call lost
-		return p.bus.offline()
+		return p.bus.sendError(nats.ErrDisconnected, 0)
 	}
 	if h == nil {
 		err = p.bus.nc.PublishRequest(r.to, token, r.body)
