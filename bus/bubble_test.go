@@ -177,7 +177,7 @@ func TestDeadlinesAreExact(t *testing.T) {
 	})
 }
 
-// The peer is gone without a word: the pings find out within six seconds.
+// The peer is gone without a word: the pings find out within six seconds, and when it is there again calls go on within one.
 func TestHalfOpenLinkIsNoticed(t *testing.T) {
 	for name, spoil := range map[string]func(l *bustest.Link){
 		"nothing goes up":     func(l *bustest.Link) { l.Up.Hole() },
@@ -199,8 +199,9 @@ func TestHalfOpenLinkIsNoticed(t *testing.T) {
 						_, err := echoer(caller, "svc.echo")(t.Context(), nil)
 						failed(t, err, endpoint.Unavailable, endpoint.ReasonDisconnected, endpoint.NotSent)
 					})
+					time.Sleep(10 * time.Second)
 					n.Link("caller").Mend()
-					time.Sleep(5 * time.Second)
+					time.Sleep(time.Second)
 					_, err := echoer(caller, "svc.echo")(t.Context(), nil)
 					assert.NoError(t, err)
 				})

@@ -19,7 +19,6 @@ func connDefaults(c *config) []nats.Option {
 	opts := []nats.Option{
 		nats.ReconnectBufSize(-1), // a request must not be sent after its caller gave up
 		nats.MaxReconnects(-1),
-		nats.CustomReconnectDelay(reconnectDelay),
 		nats.PingInterval(2 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.FlusherTimeout(5 * time.Second),
@@ -44,8 +43,12 @@ func connDefaults(c *config) []nats.Option {
 }
 
 // reconnectDelay spreads the clients of a server that restarts: the first delay is uniform over two seconds, later ones
-// have full jitter up to five.
-func reconnectDelay(attempts int) time.Duration {
+// have full jitter up to five. Where nobody said no, as on a path that is dead, to dial took its time already, and ends
+// for each client at a time of its own: the next attempt follows, to be there when the path is.
+func reconnectDelay(attempts int, silence bool) time.Duration {
+	if silence {
+		return rand.N(200 * time.Millisecond)
+	}
 	if attempts <= 1 {
 		return rand.N(2 * time.Second)
 	}

@@ -15,7 +15,7 @@ func TestReconnectDelaysAreSpread(t *testing.T) {
 		}
 		longest := time.Duration(0)
 		for range 300 {
-			d := reconnectDelay(attempts)
+			d := reconnectDelay(attempts, false)
 			assert.True(t, d >= 0 && d < limit, d.String())
 			longest = max(longest, d)
 		}

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"sync/atomic"
@@ -18,6 +19,7 @@ type uplink struct {
 	dialer   nats.CustomDialer
 	patience time.Duration // with one write; 0: any
 	latest   atomic.Pointer[outlet]
+	silence  atomic.Bool // nobody answered when it last dialled
 
 	made, lost atomic.Uint64                      // the latest epoch that began, and the latest known to be over
 	severed    atomic.Pointer[func(uint64, bool)] // is told when one is
@@ -36,6 +38,9 @@ func (u *uplink) option(o *nats.Options) error {
 		o.SkipHostLookup = true // the resolver does it
 	}
 	u.patience = o.FlusherTimeout
+	if o.CustomReconnectDelayCB == nil {
+		o.CustomReconnectDelayCB = func(attempts int) time.Duration { return reconnectDelay(attempts, u.silence.Load()) }
+	}
 	o.LameDuckModeHandler = u.retire(o.LameDuckModeHandler)
 	o.CustomDialer = u
 	return nil
@@ -47,6 +52,7 @@ func (u *uplink) Dial(network, address string) (net.Conn, error) {
 		_ = old.Close() // nats.go forgets those that were made and then refused
 	}
 	c, err := u.dialer.Dial(network, address)
+	u.silence.Store(isTimeout(err))
 	if err != nil {
 		return nil, err
 	}
@@ -55,6 +61,11 @@ func (u *uplink) Dial(network, address string) (net.Conn, error) {
 	o.sever = u.sever
 	u.latest.Store(o)
 	return o, nil
+}
+
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
 }
 
 // admit takes a place for n bytes that are about to be published, to be released afterwards. There is nothing to take, and

@@ -1,13 +1,18 @@
 package simnet
 
 import (
-	"errors"
 	"net"
 	"sync"
 )
 
-// ErrUnreachable is what Connect returns for a link that carries nothing just now.
-var ErrUnreachable = errors.New("simnet: the link is frozen or has a hole")
+// ErrUnreachable is what Connect returns for a link that carries nothing just now. It is a timeout: nobody answers.
+var ErrUnreachable net.Error = unreachable{}
+
+type unreachable struct{}
+
+func (unreachable) Error() string   { return "simnet: the link is frozen or has a hole" }
+func (unreachable) Timeout() bool   { return true }
+func (unreachable) Temporary() bool { return true }
 
 // Link is a path between clients and a server: a cable that any number of connections lie in, one after the other or at
 // once. Its conditions outlast them. Make one with New; its methods may be called concurrently.
