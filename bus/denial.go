@@ -75,6 +75,7 @@ func (b *Bus) heard(err error) {
 	}
 	if asksAck(subject) {
 		b.acked.spoil(b, err)
+		b.kept.refuse(subject)
 	}
 	b.denials.claim(subject)
 }

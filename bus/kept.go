@@ -150,6 +150,17 @@ func (k *kept) again(b *Bus, call string) bool {
 	return a != nil && b.nc.PublishMsg(a.msg) == nil
 }
 
+// refuse forgets a reply that the broker lets nobody have.
+func (k *kept) refuse(subject string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, a := range k.replies {
+		if a != nil && a.msg.Subject == subject {
+			k.forget(i)
+		}
+	}
+}
+
 // settled returns a channel that is closed once nothing waits for a connection.
 func (k *kept) settled() <-chan struct{} {
 	k.mu.Lock()
