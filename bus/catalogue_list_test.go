@@ -39,9 +39,6 @@ var catalogue = [...]string{
 	25: "the request is delivered after its caller left",
 }
 
-// unanswered are the rows that the bus has no answer to yet. A row leaves this list with its first test.
-var unanswered = map[int]bool{14: true}
-
 func TestCatalogue(t *testing.T) {
 	tests := map[int]int{}
 	name := regexp.MustCompile(`(?m)^func TestRow(\d+)`)
@@ -59,11 +56,7 @@ func TestCatalogue(t *testing.T) {
 		}
 	}
 	for row, what := range catalogue {
-		switch {
-		case row == 0:
-		case unanswered[row] && tests[row] > 0:
-			t.Errorf("row %d, %s, has a test: it is answered", row, what)
-		case !unanswered[row] && tests[row] == 0:
+		if row > 0 && tests[row] == 0 {
 			t.Errorf("row %d, %s, has no test", row, what)
 		}
 		delete(tests, row)
