@@ -21,9 +21,10 @@ import (
 
 const (
 	claimable  = 10 * time.Second
-	claimPause = time.Millisecond     // between two looks for the same calls, at least
-	claimQuiet = 3 * time.Millisecond // without another complaint, no more are on their way
-	claimMost  = 8 * time.Millisecond // from the first on
+	claimPause = time.Millisecond      // between two looks for the same calls, at least
+	claimQuiet = 3 * time.Millisecond  // without another complaint, no more are on their way
+	claimMost  = 8 * time.Millisecond  // from the first on
+	claimRest  = 20 * time.Millisecond // between two looks, at most: the first may just have been slow
 )
 
 // denial is how often the broker complained about a subject, and when first and last.
@@ -98,7 +99,7 @@ func (d *denials) match() {
 		}
 		c.first = now
 	}
-	d.matched, d.pause = now, 8*now.Sub(start) // a big table is not worth all of a processor
+	d.matched, d.pause = now, min(8*now.Sub(start), claimRest) // a big table is not worth all of a processor
 	if d.busy = len(d.open) > 0; d.busy {
 		d.timer = reset(d.timer, max(d.pause, claimPause), d.match)
 	}
