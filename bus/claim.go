@@ -66,6 +66,14 @@ func (d *denials) claim(subject string) {
 	d.match()
 }
 
+// forget drops the complaints of the last connection: its calls know already that it is lost.
+func (d *denials) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.era++
+	clear(d.open)
+}
+
 // suspect is a call that a complaint may be about.
 type suspect struct {
 	slot   *slot
@@ -77,15 +85,19 @@ type suspect struct {
 func (d *denials) match() {
 	start := time.Now()
 	d.mu.Lock()
+	era := d.era
 	counts := make(map[string]int, len(d.open))
 	for subject, c := range d.open {
 		counts[subject] = c.n
 	}
 	d.mu.Unlock()
-	stale := d.bus.reconnects.Load() != d.bus.nc.Stats().Reconnects
 	found := d.bus.mux.sentTo(counts, start)
+	stale := d.bus.reconnects.Load() != d.bus.nc.Stats().Reconnects // not sooner: what was found is of this connection, too
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.era != era {
+		clear(counts)
+	}
 	now := time.Now()
 	for subject, n := range counts {
 		c, calls := d.open[subject], found[subject]

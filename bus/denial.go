@@ -54,6 +54,9 @@ func (c *config) hear(o *nats.Options) error {
 	}
 	o.ReconnectedCB = func(nc *nats.Conn) {
 		c.reconnects.Add(1)
+		if b := c.hears.Load(); b != nil {
+			b.denials.forget()
+		}
 		if back != nil {
 			back(nc)
 		}
@@ -90,6 +93,7 @@ type denials struct {
 
 	mu       sync.Mutex
 	open     map[string]*denial // by subject
+	era      uint64             // of the connection that they came by
 	busy     bool               // match is under way, or its timer runs
 	timer    *time.Timer
 	matched  time.Time // when match last ended

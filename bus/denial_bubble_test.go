@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,5 +108,27 @@ func TestRow09LongAgo(t *testing.T) {
 		}
 		assert.NoError(t, request.Respond(nil))
 		assert.NoError(t, <-first)
+	})
+}
+
+// What the broker complained of on a connection says nothing about a call that was sent by way of the next one, however soon.
+func TestRow09TheNextConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bustest.NewNet(t)
+		peer := n.Dial("peer")
+		b := n.Connect("caller", quiet(), bus.WithNATS(nats.CustomReconnectDelay(func(int) time.Duration { return 0 })))
+		first, _ := under(t, b, peer, "svc.slow")
+		second := deadline(t, echoer(b, "svc.slow"), time.Minute)
+		synctest.Wait()
+		b.Heard(fmt.Errorf(`%w: Permissions Violation for Publish to "svc.slow"`, nats.ErrPermissionViolation)) // of one of both
+		n.Link("caller").Cut()
+		for _, done := range []chan error{first, second} {
+			failed(t, <-done, endpoint.Unavailable, endpoint.ReasonConnectionLost, endpoint.MaybeExecuted)
+		}
+		synctest.Wait()
+		third, request := under(t, b, peer, "svc.slow")
+		time.Sleep(10 * time.Millisecond)
+		assert.NoError(t, request.Respond(nil))
+		assert.NoError(t, <-third)
 	})
 }

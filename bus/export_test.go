@@ -123,3 +123,6 @@ func (b *Bus) Forget() {
 		}
 	}
 }
+
+// Heard has the bus hear a complaint of the broker's.
+func (b *Bus) Heard(err error) { b.heard(err) }
