@@ -133,7 +133,7 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 	b := &Bus{
 		config: c, nc: nc, owned: up != nil, up: cmp.Or(up, &uplink{}), id: newID(),
 		served: map[string]*operation{}, services: map[string]*service{}, roots: map[string]*root{}, leaving: map[*operation]bool{}, drained: make(chan struct{}),
-		acked: newLedger(), buffers: nc.Opts.ReconnectBufSize >= 0,
+		acked: newLedger(), kept: kept{wake: make(chan struct{}, 1)}, buffers: nc.Opts.ReconnectBufSize >= 0,
 	}
 	b.hurry, b.rush = context.WithCancel(context.Background())
 	b.taken.Store(new(map[string]*operation))

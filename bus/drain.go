@@ -145,9 +145,7 @@ func (b *Bus) drain(ctx context.Context) error {
 		b.nc.Close()
 	}
 	b.nc.RemoveStatusListener(b.events)
-	if lost := b.kept.end(); lost > 0 {
-		b.report(slog.LevelWarn, "replies not sent: no connection came back in time", slog.Int("replies", lost))
-	}
+	b.dropKept()
 	return err
 }
 

@@ -55,23 +55,37 @@ func (u *uplink) sever(epoch uint64, closed bool) {
 	}
 }
 
-// follow goes through the life of the connection until events has an end, or the connection.
+// follow goes through the life of the connection until events has an end, or the connection. It is who sends what was kept.
 func (b *Bus) follow(events <-chan nats.Status) {
-	for s := range events {
-		switch s { //nolint:exhaustive // others are not asked for
-		case nats.RECONNECTING:
-			if b.up.latest.Load() == nil {
-				b.up.sever(b.up.made.Add(1)-1, false)
+	for {
+		select {
+		case s, ok := <-events:
+			if !ok || !b.became(s) {
+				return
 			}
-		case nats.CONNECTED:
-			b.maxPayload.Store(b.nc.MaxPayload()) // each server has its own; and this waits until the connection may be used
-			b.refused.Store(nil)
+		case <-b.kept.wake:
 			b.kept.send(b)
-		case nats.CLOSED:
-			b.up.sever(b.up.epoch(), true)
-			return
 		}
 	}
+}
+
+// became notes what became of the connection; false when that was its end.
+func (b *Bus) became(s nats.Status) bool {
+	switch s { //nolint:exhaustive // others are not asked for
+	case nats.RECONNECTING:
+		if b.up.latest.Load() == nil {
+			b.up.sever(b.up.made.Add(1)-1, false)
+		}
+	case nats.CONNECTED:
+		b.maxPayload.Store(b.nc.MaxPayload()) // each server has its own; and this waits until the connection may be used
+		b.refused.Store(nil)
+		b.kept.send(b)
+	case nats.CLOSED:
+		b.up.sever(b.up.epoch(), true)
+		b.dropKept()
+		return false
+	}
+	return true
 }
 
 // severed ends the calls that were sent by way of a connection, or one before it, once what it brought has reached them.

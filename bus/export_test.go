@@ -1,6 +1,10 @@
 package bus
 
-import "time"
+import (
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
 
 // Slots returns how many reply slots are taken.
 func (b *Bus) Slots() int { return b.mux.inUse() }
@@ -126,3 +130,8 @@ func (b *Bus) Forget() {
 
 // Heard has the bus hear a complaint of the broker's.
 func (b *Bus) Heard(err error) { b.heard(err) }
+
+// Late has the bus keep a reply, as if its connection had been away when it was to be sent.
+func (b *Bus) Late(subject string, body []byte) error {
+	return b.keep(nats.ErrDisconnected, recipient{subject: subject, until: time.Now().Add(time.Minute)}, nil, body)
+}

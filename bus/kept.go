@@ -16,6 +16,7 @@ import (
 const (
 	maxKept   = 4 << 20                // bytes of replies that are kept
 	keepSent  = 5 * time.Second        // how long after it was sent: a caller that reconnects has asked by then
+	keepAgain = 500 * time.Millisecond // between two times that a reply is sent: it may be on its way to who asks meanwhile
 	keepEvery = 100 * time.Millisecond // the pace at which replies are forgotten
 )
 
@@ -32,7 +33,9 @@ type kept struct {
 	acked   map[uint64]*answer // of them, by the call
 	size    int
 	unsent  int
+	waiting int // bytes of the unsent ones
 	timer   *time.Timer
+	wake    chan struct{} // has an element when there is something to be sent
 	idle    chan struct{} // closed when nothing is unsent; nil while nobody waits for that
 	ended   bool
 }
@@ -43,6 +46,15 @@ type answer struct {
 	call  uint64 // in the ledger, 0 if it was not acked
 	until time.Time
 	sent  bool
+	again time.Time // when it may be sent once more
+}
+
+// went notes that a reply was sent.
+func (a *answer) went(now time.Time) {
+	a.again = now.Add(keepAgain)
+	if limit := now.Add(keepSent); limit.Before(a.until) {
+		a.until = limit
+	}
 }
 
 func (a *answer) size() int {
@@ -53,8 +65,11 @@ func (a *answer) size() int {
 func (k *kept) keep(a *answer) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ended || a.size() > maxKept || !time.Now().Before(a.until) {
+	if k.ended || a.size() > maxKept-k.waiting || !time.Now().Before(a.until) {
 		return false
+	}
+	for len(k.replies) > 0 && k.replies[0] == nil {
+		k.replies = k.replies[1:]
 	}
 	for i, old := range k.replies {
 		if k.size+a.size() <= maxKept {
@@ -64,9 +79,6 @@ func (k *kept) keep(a *answer) bool {
 			k.forget(i)
 		}
 	}
-	if k.size+a.size() > maxKept {
-		return false
-	}
 	if len(k.replies) == 0 {
 		k.timer = reset(k.timer, keepEvery, k.decay)
 	}
@@ -74,6 +86,11 @@ func (k *kept) keep(a *answer) bool {
 	k.size += a.size()
 	if !a.sent {
 		k.unsent++
+		k.waiting += a.size()
+		select {
+		case k.wake <- struct{}{}: // the connection may be back already
+		default:
+		}
 	}
 	if a.call != 0 {
 		if k.acked == nil {
@@ -99,6 +116,7 @@ func (k *kept) settle(a *answer) {
 		return
 	}
 	a.sent = true
+	k.waiting -= a.size()
 	if k.unsent--; k.unsent == 0 && k.idle != nil {
 		close(k.idle)
 		k.idle = nil
@@ -121,7 +139,7 @@ func (k *kept) decay() {
 	}
 }
 
-// send sends what waits for a connection. What fails again goes on waiting.
+// send sends what waits for a connection. What fails again goes on waiting. It is for one goroutine.
 func (k *kept) send(b *Bus) {
 	k.mu.Lock()
 	var due []*answer
@@ -131,23 +149,36 @@ func (k *kept) send(b *Bus) {
 		}
 	}
 	k.mu.Unlock()
+	if len(due) == 0 || !b.connected() {
+		return
+	}
 	for _, a := range due {
 		if err := b.nc.PublishMsg(a.msg); err != nil && b.interrupted(err) {
 			return
 		}
 		k.mu.Lock()
 		k.settle(a)
+		a.went(time.Now())
 		k.mu.Unlock()
 	}
 }
 
-// again sends the reply to a call that its caller asks for; false if it is not kept.
+// again sends the reply to a call that its caller asks for, unless it was sent a moment ago; false if it is not kept. To ask
+// costs next to nothing, and a reply may be big.
 func (k *kept) again(b *Bus, call string) bool {
 	id, _ := wire.ParseCall(call)
+	now := time.Now()
 	k.mu.Lock()
 	a := k.acked[id]
+	due := a != nil && a.sent && !now.Before(a.again)
+	if due {
+		a.again = now.Add(keepAgain)
+	}
 	k.mu.Unlock()
-	return a != nil && b.nc.PublishMsg(a.msg) == nil
+	if due {
+		_ = b.nc.PublishMsg(a.msg) // who misses it asks once more
+	}
+	return a != nil
 }
 
 // refuse forgets a reply that the broker lets nobody have.
@@ -194,6 +225,13 @@ func (k *kept) end() (lost int) {
 	return lost
 }
 
+// dropKept ends what is kept, and says how much was never sent.
+func (b *Bus) dropKept() {
+	if lost := b.kept.end(); lost > 0 {
+		b.report(slog.LevelWarn, "replies not sent: no connection came back in time", slog.Int("replies", lost))
+	}
+}
+
 // interrupted tells a failure to publish that the next connection will mend.
 func (b *Bus) interrupted(err error) bool {
 	for _, final := range []error{
@@ -213,9 +251,7 @@ func (b *Bus) keep(err error, to recipient, h wire.Headers, body []byte) error {
 	}
 	a := &answer{msg: &nats.Msg{Subject: to.subject, Data: bytes.Clone(body)}, call: to.call, until: to.until, sent: err == nil}
 	if a.sent {
-		if limit := time.Now().Add(keepSent); limit.Before(a.until) {
-			a.until = limit
-		}
+		a.went(time.Now())
 	}
 	if h != nil {
 		a.msg.Header = nats.Header{}
