@@ -304,7 +304,7 @@ func TestCancelIsPrompt(t *testing.T) {
 	}
 	p99 := quantile(late, 99)
 	t.Logf("%d cancels at their handlers after %v, p99 %v, at most %v (full: %v)", calls, quantile(late, 50), p99, quantile(late, 100), full())
-	assert.True(t, p99 < 500*time.Millisecond, "a busy machine needs room, but not that much")
+	assert.True(t, p99 < soon, p99.String())
 	assert.Eventually(t, func() bool { return caller.Slots()+service.Acked()+caller.Tombs() == 0 })
 }
 

@@ -63,7 +63,7 @@ func TestRow13PanicsBesideOthers(t *testing.T) {
 	slices.Sort(ratios)
 	ratio, p99 := ratios[rounds/2], quantile(p99s, 50)
 	t.Logf("medians of %d rounds: p99 %v, %+.0f %% beside %d panics (full: %v)", rounds, p99, 100*(ratio-1), rounds*each, full())
-	assert.True(t, ratio < 3 || p99 < 10*time.Millisecond, "a busy machine needs room, but not that much")
+	assert.True(t, !full() || ratio < 3, "a machine that does nothing else")
 	st := statsOf(t, service, "svc.panic")
 	assert.Equal(t, st.Errors[endpoint.Internal], uint64(rounds*each))
 	assert.Equal(t, st.InFlight+st.Waiting, int64(0))

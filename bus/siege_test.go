@@ -56,7 +56,7 @@ func TestTrafficBesideAStranger(t *testing.T) {
 	slices.Sort(p99s)
 	ratio, p99 := ratios[len(ratios)/2], time.Duration(p99s[len(p99s)/2])
 	t.Logf("medians of %d rounds: p99 %v, %+.0f %% beside %s (full: %v)", len(ratios), p99, 100*(ratio-1), sent, full())
-	assert.True(t, ratio < 3 || p99 < 10*time.Millisecond, "a busy machine needs room, but not that much")
+	assert.True(t, !full() || ratio < 3, "a machine that does nothing else")
 	assert.True(t, own(service).Malformed > 0, "counted")
 	assert.Equal(t, own(caller).Malformed+own(caller).Late, uint64(0), "nothing of it came to the others")
 }
