@@ -145,6 +145,7 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 		nc.RemoveStatusListener(b.events)
 		return nil, err
 	}
+	b.prepare()
 	b.up.severed.Store(new(b.severed))
 	b.up.leaving.Store(new(b.move))
 	go b.follow(b.events)

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,24 +151,36 @@ type sending struct {
 	now       time.Time
 	left      time.Duration
 	done      <-chan struct{}
+	from, end int   // of the reply subject in the slot's room
 	before    error // of an adopted connection, when the request was about to be sent
 }
 
 // send publishes the request.
 func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
-	token, h, err := p.compose(c, r)
+	h, err := p.compose(c, r)
 	if err != nil {
 		return err
 	}
 	size := len(r.body) + wire.Size(h)
-	place, err := p.bus.up.admit(size+len(token), r.now.Add(r.left), r.done)
+	room := size + len(r.slot.room) + len("\r\n")
+	place, err := p.bus.up.admit(room, r.now.Add(r.left), r.done)
 	if err != nil {
 		return p.bus.noPlace(ctx, err)
 	}
-	defer place.release(size + len(token))
 	if p.bus.up.lost.Load() >= r.epoch { // what is sent from now on nobody would call lost
+		place.release(room)
 		return p.bus.sendError(nats.ErrDisconnected, 0)
 	}
+	if h == nil && p.puts(place, r) {
+		err = place.put(r.slot.room, r.body, r.now)
+		if err != nil {
+			place.release(room)
+			return p.bus.sendError(err, size)
+		}
+		return nil
+	}
+	defer place.release(room)
+	token := string(r.token())
 	if h == nil {
 		err = p.bus.nc.PublishRequest(r.to, token, r.body)
 	} else {
@@ -179,17 +192,34 @@ func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 	return nil
 }
 
-// compose makes the reply subject and the headers of the request. Metadata rides in the reply subject; only what has no place
-// there makes headers. It is apart from send so that its room on the stack is given back before the request is published: what
-// the deepest moment of a call takes is kept for as long as the call waits.
-func (p *proxy) compose(c *endpoint.Call, r *sending) (token string, h wire.Headers, err error) {
+// puts reports whether the request goes into the outlet by itself.
+func (p *proxy) puts(o *outlet, r *sending) bool {
+	if o == nil || !o.ready.Load() || len(r.body) >= straight || int64(len(r.body)) > p.bus.maxPayload.Load() || r.to != p.subject {
+		return false
+	}
+	if p.bus.denials.shared.Load() { // behind what its user published
+		n, err := p.bus.nc.Buffered()
+		return n == 0 && err == nil
+	}
+	return true
+}
+
+// token is the reply subject in the slot's room.
+func (r *sending) token() []byte {
+	return r.slot.room[r.from:r.end]
+}
+
+// compose makes the reply subject, and the line of the protocol around it, and the headers of the request. Metadata rides in
+// the reply subject; only what has no place there makes headers.
+func (p *proxy) compose(c *endpoint.Call, r *sending) (h wire.Headers, err error) {
 	trace := c.Trace()
 	meta := wire.Request{
 		HasTimeout: true, Timeout: r.left, HasSent: true, Sent: r.now.UnixMilli(), MediaType: r.mediaType, Attempt: c.Attempt,
 		Ack: r.left > ackWorth, Trace: trace, Tell: c.Observed() || wire.Sampled(trace), // who looks at a trace wants to see who served it
 	}
-	var room [192]byte
-	b := append(room[:0], p.bus.mux.prefix...)
+	b := append(append(append(r.slot.room[:0], "PUB "...), r.to...), ' ')
+	r.from = len(b)
+	b = append(b, p.bus.mux.prefix...)
 	b = wire.AppendID(b, r.slot.index, r.secret)
 	if p.bus.headerMetadata {
 		h = wire.Headers{}
@@ -198,15 +228,18 @@ func (p *proxy) compose(c *endpoint.Call, r *sending) (token string, h wire.Head
 		h = rest(&meta, c.Header.Get(wire.TraceParent) != "")
 		b = wire.AppendToken(b, &meta)
 	}
+	r.end = len(b)
+	b = append(strconv.AppendInt(append(b, ' '), int64(len(r.body)), 10), "\r\n"...)
+	r.slot.room = b
 	if c.Header.Len() > 0 {
 		if h, err = compound(h, &c.Header); err != nil {
-			return "", nil, err
+			return nil, err
 		}
 	}
 	if err := oversize(h); err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	return string(b), h, nil
+	return h, nil
 }
 
 // compound adds the application's headers.

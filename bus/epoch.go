@@ -77,6 +77,7 @@ func (b *Bus) became(s nats.Status) bool {
 			b.up.sever(b.up.made.Add(1)-1, false)
 		}
 	case nats.CONNECTED:
+		b.prepare()
 		b.maxPayload.Store(b.nc.MaxPayload()) // each server has its own; and this waits until the connection may be used
 		b.refused.Store(nil)
 		b.kept.send(b)
@@ -86,6 +87,16 @@ func (b *Bus) became(s nats.Status) bool {
 		return false
 	}
 	return true
+}
+
+// prepare lets requests be put into the connection that is there: its handshake is over, and the broker was told of what is
+// subscribed. A connection is made under the same lock of nats.go's that its state is changed under.
+func (b *Bus) prepare() {
+	if o := b.up.latest.Load(); o != nil && b.nc.IsConnected() {
+		o.mu.Lock()
+		o.ready.Store(o.plain)
+		o.mu.Unlock()
+	}
 }
 
 // severed ends the calls that were sent by way of a connection, or one before it, once what it brought has reached them.

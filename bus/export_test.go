@@ -135,3 +135,9 @@ func (b *Bus) Heard(err error) { b.heard(err) }
 func (b *Bus) Late(subject string, body []byte) error {
 	return b.keep(nats.ErrDisconnected, recipient{subject: subject, until: time.Now().Add(time.Minute)}, nil, body)
 }
+
+// Puts reports whether requests are put into the connection without the client library.
+func (b *Bus) Puts() bool {
+	o := b.up.latest.Load()
+	return o != nil && o.ready.Load()
+}

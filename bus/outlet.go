@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -44,14 +45,18 @@ type outlet struct {
 	turn    chan struct{} // held by the one of those who wait for room that looks for it
 	room    chan struct{} // has an element when there may be some
 
+	plain bool        // what is written is the protocol itself, without TLS and the like; nats.go's lock guards it
+	ready atomic.Bool // requests may be put into it, see put
+
 	mu      sync.Mutex
 	drained sync.Cond // less is held, or nothing ever will be
 	buf     []byte
-	spare   []byte // the buffer that drain is not using
-	held    int    // bytes in buf and in the hands of drain
-	writing bool   // drain runs
+	spare   []byte // the buffer that nobody is using
+	held    int    // bytes in buf and in the hands of who writes
+	writing bool   // drain runs, or somebody writes what was gathered
 	closed  bool
 	err     error // why it was given up
+	gatherer
 }
 
 func newOutlet(c net.Conn, patience time.Duration) *outlet {
@@ -76,8 +81,11 @@ func (o *outlet) Write(p []byte) (int, error) {
 	case o.err != nil:
 		return 0, o.err
 	}
+	if !o.plain {
+		o.plain = o.attempt != nil && bytes.HasPrefix(p, []byte("CONNECT {"))
+	}
 	rest := p
-	if o.attempt != nil && !o.writing {
+	if o.attempt != nil && !o.writing && len(o.buf) == 0 {
 		n, err := o.attempt(p)
 		if err != nil {
 			o.giveUp(err)
@@ -91,12 +99,17 @@ func (o *outlet) Write(p []byte) (int, error) {
 	o.buf = append(o.buf, rest...)
 	o.held += len(rest)
 	o.waiting.Add(int64(len(rest)))
+	o.linger()
+	return len(p), nil
+}
+
+// linger has what waits written by drain, if nobody writes already (lock held).
+func (o *outlet) linger() {
 	if !o.writing {
 		o.writing = true
 		o.moved.Store(o.age())
 		go o.drain()
 	}
-	return len(p), nil
 }
 
 // drain writes what waits, and ends when nothing does. A connection that was closed meanwhile is closed by it.
@@ -191,6 +204,9 @@ func (o *outlet) Close() error {
 	o.drained.Broadcast()
 	if o.err != nil {
 		return nil // it is closed already
+	}
+	if len(o.buf) > 0 {
+		o.linger() // who gathered it comes too late
 	}
 	if !o.writing || o.stuck() {
 		return o.Conn.Close()

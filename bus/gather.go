@@ -1,0 +1,113 @@
+package bus
+
+import (
+	"net"
+	"runtime"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// A system call for each request is what a client of many callers spends most on. So callers only append to the
+// connection's buffer. The first one steps back once, so that all who are about to send can, and then writes what is there:
+//
+//	put ──► buf ──► somebody gathers, or writes: it takes this along
+//	           └──► nobody does: step back, attempt ──► network
+//	                                           └──────► drain          what does not go at once
+//
+// Requests without headers are put there as they stand on the wire, without nats.go: its lock is what they would wait for,
+// and its flusher writes as soon as it has one.
+
+const (
+	straight  = 8 << 10                // bytes of a request that are not worth copying once more
+	tooLong   = 200 * time.Microsecond // for a step back, when others have something to send as well
+	worth     = 20 * time.Microsecond  // of stepping back, for each frame that it gathers
+	leastRest = time.Millisecond       // without stepping back, after one that took too long
+	mostRest  = time.Second
+)
+
+// gatherer is what an outlet knows of those who gather. Its lock guards it.
+type gatherer struct {
+	gathering bool          // somebody stepped back
+	frames    int           // that were put
+	until     time.Time     // nobody steps back before
+	rest      time.Duration // for how long, after the next that takes too long
+}
+
+// put appends a message, for which room was reserved, and has it written. It does not wait for the network.
+func (o *outlet) put(head, body []byte, now time.Time) error {
+	o.mu.Lock()
+	switch {
+	case o.closed:
+		o.mu.Unlock()
+		return net.ErrClosed
+	case o.err != nil || !o.up.Load():
+		o.mu.Unlock()
+		return nats.ErrDisconnected
+	}
+	o.buf = append(append(append(o.buf, head...), body...), "\r\n"...)
+	o.held += len(head) + len(body) + 2
+	o.frames++
+	if o.writing || o.gathering {
+		o.mu.Unlock()
+		return nil
+	}
+	if now.After(o.until) {
+		o.stepBack(now)
+	}
+	o.push()
+	o.mu.Unlock()
+	return nil
+}
+
+// stepBack lets others put something, and learns whether it was worth it (lock held).
+func (o *outlet) stepBack(since time.Time) {
+	before := o.frames
+	o.gathering = true
+	o.mu.Unlock()
+	runtime.Gosched()
+	now := time.Now()
+	o.mu.Lock()
+	o.gathering = false
+	o.judge(now, now.Sub(since), o.frames-before)
+}
+
+// judge decides whether to step back again. Where the program's own work keeps the processors busy, who steps back is only
+// resumed after it, and all that was gathered waits so long. That is not told from a moment that the system took away, so the
+// rest is short at first and doubles.
+func (g *gatherer) judge(now time.Time, took time.Duration, got int) {
+	switch {
+	case took > tooLong && time.Duration(got)*worth < took:
+		g.rest = min(max(2*g.rest, leastRest), mostRest)
+		g.until = now.Add(g.rest)
+	case g.rest > 0:
+		g.rest /= 2
+	}
+}
+
+// push writes what was gathered (lock held, and not while it writes).
+func (o *outlet) push() {
+	for len(o.buf) > 0 && !o.writing && o.err == nil {
+		out := o.buf
+		o.buf, o.writing = o.spare[:0], true
+		o.mu.Unlock()
+		n, err := o.attempt(out)
+		o.mu.Lock()
+		o.writing = false
+		o.held -= n
+		o.drained.Broadcast()
+		o.release(n)
+		switch {
+		case err != nil:
+			o.giveUp(err)
+		case n < len(out) && o.err == nil:
+			o.buf, o.spare = append(out[n:], o.buf...), nil
+			o.linger()
+		case cap(out) <= 16*writeChunk:
+			o.spare = out[:0]
+		}
+	}
+	if o.closed && !o.writing && o.err == nil {
+		_ = o.Conn.Close()
+	}
+}

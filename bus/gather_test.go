@@ -1,0 +1,137 @@
+package bus
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/internal/assert"
+)
+
+// putter is an outlet of a socket, past its handshake.
+func putter(t *testing.T) (*outlet, net.Conn) {
+	t.Helper()
+	near, far := sockets(t)
+	o := newOutlet(near, time.Minute)
+	assert.NoError(t, o.SetDeadline(time.Time{}))
+	return o, far
+}
+
+// post puts a message as a call does.
+func post(t *testing.T, o *outlet, head, body string) {
+	t.Helper()
+	for !o.reserve(len(head) + len(body) + 2) {
+		time.Sleep(time.Millisecond)
+	}
+	assert.NoError(t, o.put([]byte(head), []byte(body), time.Now()))
+}
+
+// What many put, and others write, arrives whole and in the order of each.
+func TestPutKeepsTheOrder(t *testing.T) {
+	const callers, each = 32, 400
+	o, far := putter(t)
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for n := range each {
+				body := strings.Repeat("x", 1+(n*97)%3000)
+				if i%4 == 0 {
+					_, err := o.Write([]byte(fmt.Sprintf("%d %d %s\r\n", i, n, body)))
+					assert.NoError(t, err)
+					continue
+				}
+				post(t, o, fmt.Sprintf("%d %d ", i, n), body)
+			}
+		})
+	}
+	next := make([]int, callers)
+	lines := bufio.NewReader(far)
+	for range callers * each {
+		line, err := lines.ReadString('\n')
+		assert.NoError(t, err)
+		var i, n int
+		var body string
+		_, err = fmt.Sscanf(line, "%d %d %s\r\n", &i, &n, &body)
+		assert.NoError(t, err)
+		assert.Equal(t, n, next[i])
+		assert.Equal(t, len(body), 1+(n*97)%3000)
+		next[i]++
+	}
+	wg.Wait()
+	assert.Eventually(t, func() bool { return o.waiting.Load() == 0 })
+	o.mu.Lock()
+	assert.Equal(t, o.held, 0)
+	o.mu.Unlock()
+	assert.NoError(t, o.Close())
+}
+
+// A peer that reads nothing holds nobody up: what does not go waits, and is refused where too much does.
+func TestPutDoesNotWaitForThePeer(t *testing.T) {
+	o, far := putter(t)
+	body := noise(straight)
+	want := 0
+	for o.reserve(len(body) + 2) {
+		assert.NoError(t, o.put(nil, body, time.Now()))
+		want += len(body) + 2
+	}
+	assert.True(t, want > maxWaiting)
+	assert.True(t, o.waiting.Load() <= maxWaiting)
+	got := make([]byte, want)
+	_, err := io.ReadFull(far, got)
+	assert.NoError(t, err)
+	assert.True(t, bytes.Equal(got[:len(body)], body))
+	assert.Eventually(t, func() bool { return o.waiting.Load() == 0 })
+	assert.NoError(t, o.Close())
+}
+
+func TestPutIntoWhatIsGone(t *testing.T) {
+	o, _ := putter(t)
+	o.down(false) // its reader met the end
+	assert.ErrorIs(t, o.put([]byte("x"), nil, time.Now()), nats.ErrDisconnected)
+	assert.NoError(t, o.Close())
+	assert.ErrorIs(t, o.put([]byte("x"), nil, time.Now()), net.ErrClosed)
+	o.mu.Lock()
+	assert.Equal(t, len(o.buf), 0)
+	o.mu.Unlock()
+}
+
+// What was put before it was closed is written, whoever was to write it.
+func TestPutBeforeClose(t *testing.T) {
+	o, far := putter(t)
+	o.mu.Lock()
+	o.gathering = true // by somebody who does not come back
+	o.mu.Unlock()
+	post(t, o, "last ", "words")
+	assert.NoError(t, o.Close())
+	got, err := io.ReadAll(far)
+	assert.NoError(t, err)
+	assert.Equal(t, string(got), "last words\r\n")
+}
+
+func TestStepsBackWhileItIsWorthIt(t *testing.T) {
+	now := time.Now()
+	var g gatherer
+	g.judge(now, tooLong, 0)
+	assert.True(t, !now.Before(g.until), "not too long")
+	g.judge(now, 2*time.Millisecond, 200)
+	assert.True(t, !now.Before(g.until), "long, and worth it")
+	g.judge(now, 2*time.Millisecond, 1)
+	assert.Equal(t, g.until.Sub(now), leastRest, "neither")
+	for range 20 {
+		g.judge(now, 2*time.Millisecond, 1)
+	}
+	assert.Equal(t, g.until.Sub(now), mostRest)
+	for range 40 {
+		g.judge(now, tooLong, 0)
+	}
+	g.judge(now, 2*time.Millisecond, 1)
+	assert.Equal(t, g.until.Sub(now), leastRest, "forgotten")
+}
