@@ -209,7 +209,7 @@ func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (conte
 	if err != nil {
 		return nil, err
 	}
-	if err := op.setBody(c, j.msg.Data, meta); err != nil {
+	if err := op.setBody(c, &j.msg.Data, meta); err != nil {
 		return nil, err
 	}
 	c.SetMaxReply(int(op.bus.maxPayload.Load()))
@@ -262,7 +262,7 @@ func (op *operation) deadline(j *job, meta *wire.Request) (time.Time, error) {
 
 // setBody chooses the codec. A caller of ours that names no type means JSON; a foreign one means JSON where it is taken,
 // else the endpoint's first codec.
-func (op *operation) setBody(c *endpoint.Call, data []byte, meta *wire.Request) error {
+func (op *operation) setBody(c *endpoint.Call, data *[]byte, meta *wire.Request) error {
 	mediaType := meta.MediaType
 	if mediaType == "" {
 		mediaType = wire.JSONType
@@ -278,7 +278,7 @@ func (op *operation) setBody(c *endpoint.Call, data []byte, meta *wire.Request) 
 	if !ok && !isPayload(op.spec.NewResponse()) {
 		with = op.codecs.Default() // nobody can answer in a type that only a Payload can have
 	}
-	c.SetBody(data, mediaType, with)
+	c.SetBodyAt(data, mediaType, with)
 	return nil
 }
 

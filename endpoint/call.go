@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,6 +122,15 @@ func (c *Call) SetBody(body []byte, mediaType string, with codec.Codec) {
 	c.body, c.bodyType, c.codec, c.encoded = body, mediaType, with, true
 }
 
+// SetBodyAt is SetBody of bytes that stay where they are: with codec Raw, body itself becomes the message. It is for transports.
+func (c *Call) SetBodyAt(body *[]byte, mediaType string, with codec.Codec) {
+	c.SetBody(*body, mediaType, with)
+	if with == codec.Raw && isRaw(c.Spec.Request) {
+		*body = slices.Clip(*body)
+		c.msg = body
+	}
+}
+
 // ReplyBody returns the reply as it travelled, valid until the Handler returned; nil before there is one.
 func (c *Call) ReplyBody() []byte { return c.reply }
 
@@ -132,6 +142,19 @@ func (c *Call) SetReply(body []byte, mediaType string, set codec.Set) (any, erro
 	c.replyMsg = m
 	return m, err
 }
+
+// SetReplyAt is SetReply of bytes that stay where they are: with codec Raw, body itself becomes the reply. It is for
+// transports.
+func (c *Call) SetReplyAt(body *[]byte, mediaType string, set codec.Set) (any, error) {
+	if c.root.codec != codec.Raw || !isRaw(c.Spec.Response) || mediaType != "" && mediaType != codec.Raw.Name() {
+		return c.SetReply(*body, mediaType, set)
+	}
+	*body = slices.Clip(*body)
+	c.reply, c.replyType, c.codecs, c.replyMsg = *body, codec.Raw.Name(), set, body
+	return body, nil
+}
+
+func isRaw(t reflect.Type) bool { return t == reflect.TypeFor[*[]byte]() || t == reflect.TypeFor[[]byte]() }
 
 func (c *Call) replyMedia(mediaType string) string {
 	if mediaType == "" {

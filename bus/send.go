@@ -1,0 +1,154 @@
+package bus
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
+)
+
+// sending is what is sent of one attempt, and until when.
+type sending struct {
+	to        string
+	epoch     uint64
+	slot      *slot
+	secret    uint64
+	body      []byte
+	mediaType string
+	now       time.Time
+	left      time.Duration
+	done      <-chan struct{}
+	from, end int   // of the reply subject in the slot's room
+	before    error // of an adopted connection, when the request was about to be sent
+}
+
+// send publishes the request.
+func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
+	h, err := p.compose(c, r)
+	if err != nil {
+		return err
+	}
+	size := len(r.body) + wire.Size(h)
+	room := size + len(r.slot.room) + len("\r\n")
+	place, err := p.bus.up.admit(room, r.now.Add(r.left), r.done)
+	if err != nil {
+		return p.bus.noPlace(ctx, err)
+	}
+	if p.bus.up.lost.Load() >= r.epoch { // what is sent from now on nobody would call lost
+		place.release(room)
+		return p.bus.sendError(nats.ErrDisconnected, 0)
+	}
+	if h == nil && p.puts(place, r) {
+		err = place.put(r.slot.room, r.body, r.now)
+		if err != nil {
+			place.release(room)
+			return p.bus.sendError(err, size)
+		}
+		return nil
+	}
+	defer place.release(room)
+	token := string(r.token())
+	if h == nil {
+		err = p.bus.nc.PublishRequest(r.to, token, r.body)
+	} else {
+		err = p.bus.nc.PublishMsg(&nats.Msg{Subject: r.to, Reply: token, Header: nats.Header(h), Data: r.body})
+	}
+	if err != nil {
+		return p.bus.sendError(err, size)
+	}
+	return nil
+}
+
+// puts reports whether the request goes into the outlet by itself.
+func (p *proxy) puts(o *outlet, r *sending) bool {
+	if o == nil || !o.ready.Load() || len(r.body) >= straight || int64(len(r.body)) > p.bus.maxPayload.Load() || r.to != p.subject {
+		return false
+	}
+	if p.bus.denials.shared.Load() { // behind what its user published
+		n, err := p.bus.nc.Buffered()
+		return n == 0 && err == nil
+	}
+	return true
+}
+
+// token is the reply subject in the slot's room.
+func (r *sending) token() []byte {
+	return r.slot.room[r.from:r.end]
+}
+
+// compose makes the reply subject, and the line of the protocol around it, and the headers of the request. Metadata rides in
+// the reply subject; only what has no place there makes headers.
+func (p *proxy) compose(c *endpoint.Call, r *sending) (h wire.Headers, err error) {
+	trace := c.Trace()
+	meta := wire.Request{
+		HasTimeout: true, Timeout: r.left, HasSent: true, Sent: r.now.UnixMilli(), MediaType: r.mediaType, Attempt: c.Attempt,
+		Ack: r.left > ackWorth, Trace: trace, Tell: c.Observed() || wire.Sampled(trace), // who looks at a trace wants to see who served it
+	}
+	b := append(append(append(r.slot.room[:0], "PUB "...), r.to...), ' ')
+	r.from = len(b)
+	b = append(b, p.bus.mux.prefix...)
+	b = wire.AppendID(b, r.slot.index, r.secret)
+	if p.bus.headerMetadata {
+		h = wire.Headers{}
+		wire.WriteRequest(h, &meta)
+	} else {
+		h = rest(&meta, c.Header.Get(wire.TraceParent) != "")
+		b = wire.AppendToken(b, &meta)
+	}
+	r.end = len(b)
+	b = append(strconv.AppendInt(append(b, ' '), int64(len(r.body)), 10), "\r\n"...)
+	r.slot.room = b
+	if c.Header.Len() > 0 {
+		if h, err = compound(h, &c.Header); err != nil {
+			return nil, err
+		}
+	}
+	if err := oversize(h); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// compound adds the application's headers.
+func compound(h wire.Headers, app *endpoint.Header) (wire.Headers, error) {
+	if err := app.Fault(endpoint.InvalidArgument); err != nil {
+		return nil, err.WithOutcome(endpoint.NotSent)
+	}
+	if h == nil {
+		h = wire.Headers{}
+	}
+	wire.WriteApp(h, app)
+	return h, nil
+}
+
+// rest makes headers of what the token can't say, nil if there is nothing. A trace goes as a header when it is sampled, so
+// that any peer and the broker's own tracing see it; when the application sent one too, which would win; and when it is of
+// a version that the token has no form for.
+func rest(meta *wire.Request, traced bool) wire.Headers {
+	var h wire.Headers
+	set := func(name, value string) {
+		if h == nil {
+			h = wire.Headers{}
+		}
+		h[name] = []string{value}
+	}
+	if _, ok := wire.MediaLetter(meta.MediaType); !ok && meta.MediaType != wire.JSONType && meta.MediaType != "" {
+		set(wire.ContentType, meta.MediaType)
+	}
+	if meta.Trace != "" && (traced || wire.Sampled(meta.Trace) || !strings.HasPrefix(meta.Trace, "00-")) {
+		set(wire.TraceParent, meta.Trace)
+		meta.Trace = ""
+	}
+	if meta.Attempt > 0 {
+		if h == nil {
+			h = wire.Headers{}
+		}
+		wire.WriteRest(h, meta)
+	}
+	return h
+}
