@@ -26,7 +26,7 @@ const (
 	mostRest  = time.Second
 )
 
-// gatherer is what an outlet knows of those who gather. Its lock guards it.
+// gatherer is what an outlet knows of those who gather.
 type gatherer struct {
 	gathering bool          // somebody stepped back
 	frames    int           // that were put

@@ -44,7 +44,7 @@ func TestPutKeepsTheOrder(t *testing.T) {
 			for n := range each {
 				body := strings.Repeat("x", 1+(n*97)%3000)
 				if i%4 == 0 {
-					_, err := o.Write([]byte(fmt.Sprintf("%d %d %s\r\n", i, n, body)))
+					_, err := fmt.Fprintf(o, "%d %d %s\r\n", i, n, body)
 					assert.NoError(t, err)
 					continue
 				}

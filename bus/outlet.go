@@ -31,6 +31,7 @@ const (
 // A network that takes nothing for as long as the patience with one write is given up, as nats.go would do.
 type outlet struct {
 	net.Conn
+	gatherer // guarded by mu
 
 	made     time.Time
 	patience time.Duration
@@ -56,7 +57,6 @@ type outlet struct {
 	writing bool   // drain runs, or somebody writes what was gathered
 	closed  bool
 	err     error // why it was given up
-	gatherer
 }
 
 func newOutlet(c net.Conn, patience time.Duration) *outlet {

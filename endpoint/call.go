@@ -154,7 +154,9 @@ func (c *Call) SetReplyAt(body *[]byte, mediaType string, set codec.Set) (any, e
 	return body, nil
 }
 
-func isRaw(t reflect.Type) bool { return t == reflect.TypeFor[*[]byte]() || t == reflect.TypeFor[[]byte]() }
+func isRaw(t reflect.Type) bool {
+	return t == reflect.TypeFor[*[]byte]() || t == reflect.TypeFor[[]byte]()
+}
 
 func (c *Call) replyMedia(mediaType string) string {
 	if mediaType == "" {
