@@ -141,3 +141,6 @@ func (b *Bus) Puts() bool {
 	o := b.up.latest.Load()
 	return o != nil && o.ready.Load()
 }
+
+// Move has the bus do what it does when its server is about to end.
+func (b *Bus) Move() { b.move() }

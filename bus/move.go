@@ -3,6 +3,7 @@ package bus
 import (
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -60,15 +61,19 @@ func (b *Bus) move() {
 	b.up.gate.Store(&gate)
 	defer close(gate)
 	defer b.up.gate.Store(nil)
-	b.lingers(moveQuiet, func() bool { return b.mux.waiting() == 0 })
+	b.lingers(moveQuiet, func() bool { return !b.mux.waits() })
 
 	b.mu.Lock()
 	var ops []*operation
 	var lefts []<-chan struct{}
+	ends := b.state != running // what it has left to do is done sooner than the server ends, and would be lost by the way
 	for _, op := range b.served {
 		ops = append(ops, op)
 	}
 	b.mu.Unlock()
+	if ends {
+		return
+	}
 	for _, op := range ops {
 		lefts = append(lefts, op.leave())
 	}
@@ -112,14 +117,11 @@ func (b *Bus) lingers(most time.Duration, until func() bool) bool {
 	return true
 }
 
-// waiting returns how many calls wait that a change of the connection would end.
-func (m *replyMux) waiting() (n int) {
-	for _, s := range *m.table.Load() {
+// waits reports whether there is a call that a change of the connection would end.
+func (m *replyMux) waits() bool {
+	return slices.ContainsFunc(*m.table.Load(), func(s *slot) bool {
 		s.mu.Lock()
-		if s.secret != 0 && s.sends.epoch != 0 && s.ack == nil && !s.left {
-			n++
-		}
-		s.mu.Unlock()
-	}
-	return n
+		defer s.mu.Unlock()
+		return s.secret != 0 && s.sends.epoch != 0 && s.ack == nil && !s.left
+	})
 }
