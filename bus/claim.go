@@ -3,10 +3,6 @@ package bus
 import (
 	"slices"
 	"time"
-
-	"github.com/nats-io/nats.go"
-
-	"postbus.example/endpoint"
 )
 
 // A complaint of the broker is matched with the newest of the calls that were sent to its subject and have neither a reply nor
@@ -129,12 +125,6 @@ func (d *denials) end(calls []suspect, n int, certain bool) {
 		d.bus.mux.exhume(c.slot, c.secret)
 	}
 }
-
-// Verdicts of the broker, see instanceLost.
-var (
-	denied      = &nats.Msg{Subject: endpoint.ReasonPublishDenied}
-	maybeDenied = &nats.Msg{Subject: endpoint.ReasonPublishDenied}
-)
 
 // sentTo returns the calls to the subjects that nothing was heard of, those whose callers left included.
 func (m *replyMux) sentTo(subjects map[string]int, now time.Time) map[string][]suspect {

@@ -4,8 +4,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-
-	"postbus.example/endpoint"
 )
 
 // A bus has one connection after the other. What is known by way of one says nothing about the next, so each has a number,
@@ -16,9 +14,6 @@ import (
 //	           └─────────┘      the next one: instances are asked for their calls again, replies that were kept are sent
 //
 // Of a connection that an uplink made, its outlet knows first. Of others nats.go tells, a little later.
-
-// connectionLost is the verdict over a call that was sent by way of a connection which is no more.
-var connectionLost = &nats.Msg{Subject: endpoint.ReasonConnectionLost}
 
 // landTime bounds how long what a lost connection has brought may take to reach its calls.
 const landTime = 100 * time.Millisecond

@@ -126,15 +126,6 @@ func (s *slot) give(msg *nats.Msg) bool {
 	}
 }
 
-// verdict tells what the bus itself found out about a call from what a peer sent.
-func verdict(msg *nats.Msg) bool {
-	switch msg {
-	case nil, connectionLost, instanceLost, replyLost, denied, maybeDenied:
-		return true
-	}
-	return false
-}
-
 // grow doubles the table: copying it for each new slot would be quadratic.
 func (m *replyMux) grow() {
 	old := *m.table.Load()

@@ -7,7 +7,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"postbus.example/endpoint"
 	"postbus.example/internal/wire"
 )
 
@@ -31,9 +30,6 @@ type peers struct {
 	wakes  time.Time       // when the prober does, zero: never
 	mute   map[string]bool // services whose roots we may not publish to
 }
-
-// Verdicts, which stand in a slot where a reply would. What came before them counts.
-var instanceLost, replyLost = &nats.Msg{Subject: endpoint.ReasonInstanceLost}, &nats.Msg{Subject: endpoint.ReasonReplyLost}
 
 func newPeers(b *Bus) *peers {
 	return &peers{bus: b, cancels: map[string][]string{}, known: map[string]*peer{}, mute: map[string]bool{}}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"postbus.example/endpoint"
 	"postbus.example/internal/wire"
 )
 
@@ -104,7 +103,10 @@ func (p *peers) probe() {
 	var due []*peer
 	epoch, now := p.bus.up.epoch(), time.Now()
 	p.mu.Lock()
-	p.wakes = time.Time{}
+	if p.wakes = (time.Time{}); p.ended {
+		p.mu.Unlock()
+		return
+	}
 	for prefix, q := range p.known {
 		next := q.asked.Add(probeEvery)
 		switch idle := len(q.calls) == 0 && len(q.open) == 0; {
@@ -228,88 +230,4 @@ func (q *peer) sample(most int) []string {
 		}
 	}
 	return about
-}
-
-// answered takes the answer to a probe, after which older ones say nothing new. A nil message says that the mux has ended.
-func (p *peers) answered(q *peer, k *probe, m *nats.Msg) {
-	epoch := p.bus.up.epoch()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if m == nil || k.slot == nil {
-		return
-	}
-	p.drop(q, slices.Index(q.open, k)+1)
-	if k.epoch != epoch { // the connection was another: it says nothing about this one
-		return
-	}
-	var app endpoint.Header
-	verb := wire.ReadControl(wire.Headers(m.Header))
-	switch {
-	case noResponders(wire.ReadReply(wire.Headers(m.Header), m.Data, &app).Err):
-		p.nobody(q, epoch)
-		return
-	case verb == wire.VerbUnknown && len(k.about) == 1:
-		q.said(k, k.about)
-	case verb == wire.VerbBeat:
-		var missing []string
-		for call := range wire.Calls(m.Data) {
-			missing = append(missing, call)
-		}
-		q.said(k, missing)
-	default:
-		p.bus.malformed.Add(1)
-		return
-	}
-	q.lived, q.suspect = epoch, false
-}
-
-// nobody is the broker's word that the instance is not there. It is believed where the instance answered on this connection
-// before, and when it comes twice: behind an import or a leafnode it may come while the instance lives. An instance that
-// answered on an earlier connection has the time that it needs to come back, too.
-func (p *peers) nobody(q *peer, epoch uint64) {
-	verdict := instanceLost
-	switch {
-	case q.lived == 0:
-		return
-	case q.lived != epoch && q.missed != epoch:
-		q.absent, q.missed = time.Now(), epoch
-		return
-	case q.lived != epoch && time.Since(q.absent) < comeBack:
-		return
-	case q.lived != epoch:
-		verdict = connectionLost
-	case !q.suspect:
-		q.suspect = true
-		return
-	}
-	for _, w := range q.calls {
-		w.slot.tell(w.secret, verdict)
-	}
-	clear(q.calls)
-	clear(q.missing)
-	q.suspect, q.lived, q.missed = false, 0, 0
-}
-
-// said takes the calls that the instance does not have, of those that it was asked for. Said once, a reply may be on its way;
-// said again, to who asked after that, it is not.
-func (q *peer) said(k *probe, missing []string) {
-	gone := make(map[string]bool, len(missing))
-	for _, call := range missing {
-		gone[call] = true
-	}
-	for _, call := range k.about {
-		w, ours := q.calls[call]
-		since, again := q.missing[call]
-		switch {
-		case !ours:
-		case !gone[call]:
-			delete(q.missing, call)
-		case !again:
-			q.missing[call] = time.Now()
-		case !k.asked.Before(since):
-			w.slot.tell(w.secret, replyLost)
-			delete(q.calls, call)
-			delete(q.missing, call)
-		}
-	}
 }

@@ -25,7 +25,7 @@ type service struct {
 	started time.Time
 	ops     []*operation  // in the order they were served
 	mute    bool          // the broker does not let it be asked
-	unasked atomic.Uint64 // nor us ask it, in this epoch of the connection (its reconnects and one)
+	unasked atomic.Uint64 // nor us ask it, in this epoch of the connection
 	subs    []*nats.Subscription
 	verbs   bucket // of the answers it may give
 }

@@ -10,16 +10,18 @@ import (
 
 // The states of a slot. What is not drawn is late, and changes nothing.
 //
-//	        open            ack                verdict: instance or reply lost
-//	free ─────────► waits ─────────► acked ──────────────────────────────────┐
-//	 ▲               │  │             │  │                                   │
-//	 │               │  └── reply ────┼──┴── reply, deadline, end of the ────┤
-//	 │               │                │      connection                      │
+//	        open            ack                reply, deadline, end of the
+//	free ─────────► waits ─────────► acked ─── bus; verdict: instance or ────┐
+//	 ▲               │  │             │        reply lost, and see sever     │
+//	 │               │  └─────────────┼─────── reply, deadline, end of the ──┤
+//	 │               │                │        bus; verdict: connection      │
+//	 │               │                │        lost, denied                  │
 //	 │    caller gone│                │caller gone: a cancel is sent         │
 //	 │               ▼                ▼                                      ▼
 //	 │              left ─────────► closed ◄─────────────────────────────────┘
 //	 │                 ack: a cancel is sent;    │
-//	 │                 reply: late; deadline     │
+//	 │                 reply: late; denied;      │
+//	 │                 deadline                  │
 //	 └───────────────────────────────────────────┘
 //
 // Gone is a caller whose context was canceled. One whose deadline passed sends nothing: the service knows the deadline.
