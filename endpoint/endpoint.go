@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
+	"runtime"
 )
 
 // Endpoint is an operation ready to be served. It is immutable and safe for concurrent use; the constructors never fail,
@@ -87,7 +87,7 @@ var errNilHandler = errors.New("a middleware returned a nil handler")
 // PanicError is the cause of the internal error that a panic became.
 type PanicError struct {
 	Value any
-	Stack []byte
+	Stack []byte // its innermost calls, at most 8 KiB
 	Func  string // the function that panicked, as main.authorize.func1; "" if unknown
 }
 
@@ -106,8 +106,13 @@ func Recovered(p any) *Error {
 }
 
 func newPanicError(p any) *PanicError {
-	return &PanicError{Value: p, Stack: debug.Stack(), Func: panicName()}
+	stack := make([]byte, maxStack)
+	return &PanicError{Value: p, Stack: stack[:runtime.Stack(stack, false)], Func: panicName()}
 }
+
+// maxStack bounds the stack of a panic, whose innermost calls come first. One that fits is written once: debug.Stack does it anew
+// for each size that it tries, which costs others when thousands panic.
+const maxStack = 8 << 10
 
 // enter marks that the user's function runs from here on, and makes sure that it finds its call in the context.
 func (c *Call) enter(ctx context.Context) context.Context {
