@@ -13,7 +13,8 @@ import (
 // FuzzJSONDecode holds that no input panics, that errors are short DecodeErrors, that the codec and encoding/json
 // agree, and that a message of plain fields costs no more memory than its input explains.
 func FuzzJSONDecode(f *testing.F) {
-	for _, s := range []string{`{"a":1,"name":"x"}`, `{"A":"x"}`, `{"list":[{},{"any":[[[1]]]}]}`, `[[[[`, `"\ud800"`, ``, ` `, `{"a":1e999}`, "\x00\xff"} {
+	for _, s := range []string{`{"a":1,"name":"x"}`, `{"A":"x"}`, `{"list":[{},{"any":[[[1]]]}]}`, `[[[[`, `"\ud800"`, ``, ` `, `{"a":1e999}`, "\x00\xff",
+		`{"a":1}x`, `{"a":1}{"a":2}`, ` {"a":1} ` + "\n", `{"a":1,}`, `{"name":"}\\\""}`, `{"a":1]`, `[{"a":1}]`, ` {"a":"x"} `, `]{}`, `{}]`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -21,6 +22,9 @@ func FuzzJSONDecode(f *testing.F) {
 		err, wantErr := codec.JSON.Decode(data, &got), json.Unmarshal(data, &want)
 		if (err == nil) != (wantErr == nil) || !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %+v, %v; encoding/json %+v, %v", got, err, want, wantErr)
+		}
+		if d, ok := errors.AsType[*codec.DecodeError](err); ok && len(data) > 0 && d.Cause.Error() != wantErr.Error() {
+			t.Fatalf("got %v; encoding/json %v", d.Cause, wantErr)
 		}
 		if e, ok := errors.AsType[*codec.DecodeError](err); err != nil && (!ok || e.Problem == "" || len(err.Error()) > 512) {
 			t.Fatalf("%T: %v", err, err)

@@ -61,7 +61,7 @@ func (jsonCodec) Decode(data []byte, v any) error {
 		}
 		return &DecodeError{Offset: -1, Problem: "the body is empty, want JSON"}
 	}
-	if err := json.Unmarshal(data, v); err != nil {
+	if err := unmarshal(data, v); err != nil {
 		return jsonError(err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package codec_test
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -107,6 +108,60 @@ func BenchmarkJSONAppend(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := codec.JSON.Append(buf, m); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestJSONDecodeAllocatesNothing holds for messages without strings, slices, maps and pointers, whose memory is the
+// message's own.
+func TestJSONDecodeAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes sync.Pool drop values at random, which costs allocations")
+	}
+	var m struct {
+		A int     `json:"a"`
+		B float64 `json:"b"`
+	}
+	data := []byte(` {"a":1,"b":2.5}` + "\n")
+	assert.Equal(t, testing.AllocsPerRun(200, func() {
+		if err := codec.JSON.Decode(data, &m); err != nil {
+			t.Fatal(err)
+		}
+	}), 0.0, "allocations")
+	assert.Equal(t, m.A, 1)
+}
+
+// TestJSONDecodeIsUnmarshal decodes in turns what is right and what is wrong, so that each would see what a decoder kept
+// of the one before: texts, offsets and the messages are those of encoding/json.
+func TestJSONDecodeIsUnmarshal(t *testing.T) {
+	good := `{"a":1,"name":"n"}`
+	for _, in := range []string{
+		good + "x", good + good, " \t" + good + "\r\n ", good + "]", `{"a":1`, `{"a":1]`, `{"a":1,}`, `{"a":1 "b"}`, `]`, `{"name":"\"}`,
+		`{"name":"a\\"}`, `{"name":"}{"}`, `{"a":"x","name":"y"}`, "\n\n {\"a\":[]} ", `[]`, `[1] 2`, `1`, `1 2`, ` `, `"`, `{"a":tru}`,
+		`{"A":1,"NAME":"x"}`, `{"a":1,"a":2}`, "{\"name\":\"\xff\"}", `{"name":"\ud800"}`, `null`, ` null{}`, `{"x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`,
+	} {
+		for _, in := range []string{in, good} {
+			got, want := small{9, "old"}, small{9, "old"}
+			err, wantErr := codec.JSON.Decode([]byte(in), &got), json.Unmarshal([]byte(in), &want)
+			assert.Equal(t, got, want, in)
+			assert.Equal(t, err == nil, wantErr == nil, in)
+			if d, ok := errors.AsType[*codec.DecodeError](err); ok {
+				assert.Equal(t, d.Cause.Error(), wantErr.Error(), in)
+				syntax, ok := errors.AsType[*json.SyntaxError](wantErr)
+				assert.True(t, !ok || d.Offset == syntax.Offset, in)
+				wrong, ok := errors.AsType[*json.UnmarshalTypeError](wantErr)
+				assert.True(t, !ok || d.Offset == wrong.Offset, in)
+			}
+		}
+	}
+}
+
+func BenchmarkJSONDecode(b *testing.B) {
+	data, m := []byte(`{"a":1,"name":"name"}`), new(small)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := codec.JSON.Decode(data, m); err != nil {
 			b.Fatal(err)
 		}
 	}
