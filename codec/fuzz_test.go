@@ -13,8 +13,10 @@ import (
 // FuzzJSONDecode holds that no input panics, that errors are short DecodeErrors, that the codec and encoding/json
 // agree, and that a message of plain fields costs no more memory than its input explains.
 func FuzzJSONDecode(f *testing.F) {
-	for _, s := range []string{`{"a":1,"name":"x"}`, `{"A":"x"}`, `{"list":[{},{"any":[[[1]]]}]}`, `[[[[`, `"\ud800"`, ``, ` `, `{"a":1e999}`, "\x00\xff",
-		`{"a":1}x`, `{"a":1}{"a":2}`, ` {"a":1} ` + "\n", `{"a":1,}`, `{"name":"}\\\""}`, `{"a":1]`, `[{"a":1}]`, ` {"a":"x"} `, `]{}`, `{}]`} {
+	for _, s := range []string{
+		`{"a":1,"name":"x"}`, `{"A":"x"}`, `{"list":[{},{"any":[[[1]]]}]}`, `[[[[`, `"\ud800"`, ``, ` `, `{"a":1e999}`, "\x00\xff",
+		`{"a":1}x`, `{"a":1}{"a":2}`, ` {"a":1} ` + "\n", `{"a":1,}`, `{"name":"}\\\""}`, `{"a":1]`, `[{"a":1}]`, ` {"a":"x"} `, `]{}`, `{}]`,
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
