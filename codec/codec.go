@@ -2,7 +2,8 @@
 //
 // It is the ground floor of the module and imports the standard library only. A codec is a value, there is no
 // registry: a transport holds a [Set] of those it accepts, chosen by media type. [JSON] and [Raw] live here; the
-// leaves codec/protobuf and codec/cbor bring their libraries with them, and codec/codectest proves a codec of your own.
+// leaves codec/protobuf, codec/cbor and codec/jsonv2 bring their libraries with them, and codec/codectest proves a codec
+// of your own.
 package codec
 
 import (

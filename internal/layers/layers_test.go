@@ -18,7 +18,7 @@ import "testing"
 const floors = `
 	# Bytes and values. The leaves bring their libraries with them, the core knows std only.
 	NOTHING < internal/fields < codec, internal/schema;
-	codec < codec/protobuf, codec/cbor, codec/codectest;
+	codec < codec/protobuf, codec/cbor, codec/jsonv2, codec/codectest;
 
 	# The one idea: an RPC is a function.
 	codec, internal/schema < endpoint;
@@ -65,6 +65,7 @@ const guests = `
 
 	google.golang.org/protobuf   < codec/protobuf, httpbridge/grpcbridge, examples/...;
 	github.com/fxamacker/cbor/v2 < codec/cbor;
+	github.com/go-json-experiment/json < codec/jsonv2;  # the standard library's own next engine
 	connectrpc.com/connect       < httpbridge/grpcbridge;
 	github.com/golang-jwt/jwt/v5 < httpbridge/auth;
 	github.com/klauspost/compress < bus, httpbridge;
@@ -90,7 +91,7 @@ const guests = `
 const testFloors = `
 	internal/assert < EVERYTEST;
 	codec/codectest < codec/...;
-	codec/protobuf, codec/cbor < codec, endpoint, bus, httpbridge/...;
+	codec/protobuf, codec/cbor, codec/jsonv2 < codec, endpoint, bus, httpbridge/...;
 
 	# The siblings' tests don't meet either: endpoint.Mux is their transport.
 	bus/bustest, embedded, internal/simnet < bus;
