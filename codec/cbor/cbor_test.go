@@ -237,3 +237,21 @@ func TestAppendUsesTheBuffer(t *testing.T) {
 	assert.NoError(t, err)
 	assert.Equal(t, got2, []byte("\xa0\xa1\x61n\xa0"), "a head rewritten behind a prefix")
 }
+
+// TestAllocs holds that a message is written where the caller says, and that decoding takes memory for what it has to
+// keep only.
+func TestAllocs(t *testing.T) {
+	type numbers struct {
+		A int     `json:"a"`
+		B float64 `json:"b"`
+	}
+	m, buf, got := &numbers{1, 0.5}, make([]byte, 0, 64), new(numbers)
+	data, err := cbor.CBOR.Append(nil, m)
+	assert.NoError(t, err)
+	assert.Equal(t, testing.AllocsPerRun(100, func() { _ = cbor.CBOR.Decode(data, got) }), 0.0, "decode")
+	assert.Equal(t, *got, *m)
+	if raceEnabled {
+		t.Skip("the race detector makes sync.Pool drop values at random, which costs allocations")
+	}
+	assert.Equal(t, testing.AllocsPerRun(100, func() { _, _ = cbor.CBOR.Append(buf, m) }), 0.0, "append")
+}

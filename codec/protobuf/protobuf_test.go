@@ -168,8 +168,37 @@ func TestCheckType(t *testing.T) {
 	assert.Contains(t, jsonpb.CheckType(reflect.TypeFor[*struct{ A chan int }]()).Error(), ".A of type chan int")
 }
 
-func TestAppendAllocates(t *testing.T) {
+// TestAllocs holds that a message is written where the caller says, and that decoding takes memory for what it has to
+// keep only: the text of a StringValue. The library's reset and its merge need none.
+func TestAllocs(t *testing.T) {
+	m, buf, got := wrapperspb.String("hello"), make([]byte, 0, 64), new(wrapperspb.StringValue)
+	data, err := protobuf.Binary.Append(buf, m)
+	assert.NoError(t, err)
+	assert.Equal(t, testing.AllocsPerRun(100, func() { _, _ = protobuf.Binary.Append(buf, m) }), 0.0, "append")
+	assert.Equal(t, testing.AllocsPerRun(100, func() { _ = protobuf.Binary.Decode(data, got) }), 1.0, "decode a text")
+	assert.Equal(t, got.GetValue(), "hello")
+	number := new(wrapperspb.DoubleValue)
+	data, err = protobuf.Binary.Append(nil, wrapperspb.Double(0.5))
+	assert.NoError(t, err)
+	assert.Equal(t, testing.AllocsPerRun(100, func() { _ = protobuf.Binary.Decode(data, number) }), 0.0, "decode a number")
+	long := wrapperspb.String(strings.Repeat("x", 1<<16))
+	assert.Equal(t, testing.AllocsPerRun(100, func() { _, _ = protobuf.Binary.Append(nil, long) }), 1.0, "grows once, to the right size")
+}
+
+func BenchmarkBinary(b *testing.B) {
 	m, buf := wrapperspb.String("hello"), make([]byte, 0, 64)
-	_, _ = protobuf.Binary.Append(buf, m)
-	assert.Equal(t, testing.AllocsPerRun(100, func() { _, _ = protobuf.Binary.Append(buf, m) }), 0.0)
+	data, err := protobuf.Binary.Append(nil, m)
+	assert.NoError(b, err)
+	b.Run("append", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = protobuf.Binary.Append(buf, m)
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = protobuf.Binary.Decode(data, m)
+		}
+	})
 }
