@@ -1,0 +1,80 @@
+// Package peer has what is measured: Postbus in its configurations, and others who carry calls. Each stands in a file of its
+// own, as a harness.System.
+//
+// All answer the same two calls. Those of bytes return what they were given; those that are typed add two numbers and return
+// the text that came with them. The payload's size is that of the bytes, or of the text.
+package peer
+
+import (
+	"errors"
+	"net"
+	"strings"
+
+	"postbus.example/bench/harness"
+	"postbus.example/bench/pb"
+)
+
+// All returns every system, ours first.
+func All() []harness.System {
+	return []harness.System{
+		Postbus(), PostbusProto(), PostbusJSON(),
+		Raw(), GRPC(),
+	}
+}
+
+// AddRequest and AddResponse are the typed call where no contract in protobuf is.
+type AddRequest struct {
+	A    int64  `json:"a"`
+	B    int64  `json:"b"`
+	Data string `json:"data,omitempty"`
+}
+
+// AddResponse is its reply.
+type AddResponse struct {
+	Sum  int64  `json:"sum"`
+	Data string `json:"data,omitempty"`
+}
+
+func add(r *AddRequest) *AddResponse { return &AddResponse{Sum: r.A + r.B, Data: r.Data} }
+
+func addProto(r *pb.AddRequest) *pb.AddResponse {
+	return &pb.AddResponse{Sum: r.GetA() + r.GetB(), Data: r.GetData()}
+}
+
+func request(size int) *AddRequest { return &AddRequest{A: 1, B: 2, Data: text(size)} }
+
+func requestProto(size int) *pb.AddRequest { return &pb.AddRequest{A: 1, B: 2, Data: text(size)} }
+
+// text is the size's own: below 64 bytes the numbers are the payload.
+func text(size int) string {
+	if size < 64 {
+		return ""
+	}
+	return strings.Repeat("0123456789abcdef", size/16+1)[:size]
+}
+
+func body(size int) []byte { return []byte(strings.Repeat("0123456789abcdef", size/16+1)[:size]) }
+
+var errWrong = errors.New("a wrong reply")
+
+// right checks a reply to a typed call.
+func right(sum int64, data string, r interface{ GetData() string }) error {
+	if sum != 3 || len(data) != len(r.GetData()) {
+		return errWrong
+	}
+	return nil
+}
+
+// GetData is what the request's namesake in protobuf has, too.
+func (r *AddRequest) GetData() string { return r.Data }
+
+// listen opens a port of the system's choice on the loopback interface.
+func listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
+
+// Compared are the systems that have tables of their own, by name: one configuration of each.
+func Compared() []string {
+	return []string{
+		"raw", "postbus", "micro", "postbus-proto", "grpc", "connect", "drpc", "twirp", "netrpc",
+		"postbus-json", "gokit", "http-json", "bridge", "grpc-gateway",
+	}
+}

@@ -1,0 +1,118 @@
+package peer
+
+import (
+	"context"
+	"log/slog"
+
+	"postbus.example/bench/harness"
+	"postbus.example/bench/pb"
+	"postbus.example/bus"
+	"postbus.example/codec"
+	"postbus.example/codec/protobuf"
+	"postbus.example/endpoint"
+)
+
+// Postbus is ours with bytes: nothing is encoded.
+func Postbus() harness.System {
+	return harness.System{
+		Name: "postbus", Broker: true,
+		Serve: serve("bench.bytes", endpoint.New(echo), codec.Raw),
+		Dial:  dialBytes("bench.bytes"),
+	}
+}
+
+// PostbusProto is ours with typed calls in protobuf.
+func PostbusProto() harness.System {
+	return harness.System{
+		Name: "postbus-proto", Broker: true,
+		Serve: serve("bench.proto", endpoint.New(func(_ context.Context, r *pb.AddRequest) (*pb.AddResponse, error) {
+			return addProto(r), nil
+		}), protobuf.Binary),
+		Dial: func(url string) (func(int) harness.Call, error) {
+			b, err := connect(url, protobuf.Binary)
+			if err != nil {
+				return nil, err
+			}
+			call := endpoint.Caller[*pb.AddRequest, *pb.AddResponse](b, "bench.proto")
+			return func(size int) harness.Call {
+				r := requestProto(size)
+				return func(ctx context.Context) error {
+					p, err := call(ctx, r)
+					if err != nil {
+						return err
+					}
+					return right(p.GetSum(), p.GetData(), r)
+				}
+			}, nil
+		},
+	}
+}
+
+// PostbusJSON is ours with typed calls in JSON.
+func PostbusJSON() harness.System {
+	return harness.System{
+		Name: "postbus-json", Broker: true,
+		Serve: serve("bench.json", endpoint.New(func(_ context.Context, r *AddRequest) (*AddResponse, error) {
+			return add(r), nil
+		}), codec.JSON),
+		Dial: func(url string) (func(int) harness.Call, error) {
+			b, err := connect(url, codec.JSON)
+			if err != nil {
+				return nil, err
+			}
+			call := endpoint.Caller[*AddRequest, *AddResponse](b, "bench.json")
+			return func(size int) harness.Call {
+				r := request(size)
+				return func(ctx context.Context) error {
+					p, err := call(ctx, r)
+					if err != nil {
+						return err
+					}
+					return right(p.Sum, p.Data, r)
+				}
+			}, nil
+		},
+	}
+}
+
+func echo(_ context.Context, r []byte) ([]byte, error) { return r, nil }
+
+func connect(url string, cd codec.Codec, mws ...endpoint.Middleware) (*bus.Bus, error) {
+	b, err := bus.Connect(url, bus.WithCodec(cd), bus.WithLogger(slog.New(slog.DiscardHandler)))
+	if err == nil {
+		b.Use(mws...)
+	}
+	return b, err
+}
+
+// serve connects a bus and serves one endpoint on it.
+func serve(subject string, ep *endpoint.Endpoint, cd codec.Codec, mws ...endpoint.Middleware) func(string) (string, error) {
+	return func(url string) (string, error) {
+		b, err := connect(url, cd, mws...)
+		if err != nil {
+			return "", err
+		}
+		return url, b.Serve(subject, ep)
+	}
+}
+
+// dialBytes connects a bus that calls with bytes.
+func dialBytes(subject string, mws ...endpoint.Middleware) func(string) (func(int) harness.Call, error) {
+	return func(url string) (func(int) harness.Call, error) {
+		b, err := connect(url, codec.Raw, mws...)
+		if err != nil {
+			return nil, err
+		}
+		call := endpoint.Caller[[]byte, []byte](b, subject, endpoint.Idempotent())
+		return func(size int) harness.Call {
+			r := body(size)
+			return func(ctx context.Context) error {
+				p, err := call(ctx, r)
+				if err == nil && len(p) != len(r) {
+					return errWrong
+				}
+				return err
+			}
+		}, nil
+	}
+}
