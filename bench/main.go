@@ -58,6 +58,7 @@ type plan struct {
 	window   time.Duration
 	json     string
 	profiles string
+	probes   int
 	narrowed bool // callers or payloads were given
 }
 
@@ -82,7 +83,7 @@ func parse(args []string) (*plan, error) {
 	p.payloads, err3 = numbers(*payloads)
 	fs.Visit(func(f *flag.Flag) { p.narrowed = p.narrowed || f.Name == "callers" || f.Name == "payloads" })
 	if *quick {
-		p.rounds, p.warm, p.window = 3, 30*time.Millisecond, 70*time.Millisecond
+		p.rounds, p.probes, p.warm, p.window = 3, 1, 30*time.Millisecond, 70*time.Millisecond
 		if !p.narrowed {
 			p.callers, p.payloads = []int{1, 64}, []int{small}
 		}
@@ -108,21 +109,18 @@ func run(args []string) (err error) {
 		return err
 	}
 	fmt.Println(harness.Machine())
-	lab := &harness.Lab{Systems: peer.All(), Progress: progress, Profiles: p.profiles}
+	lab := &harness.Lab{Systems: peer.All(), Progress: progress, Profiles: p.profiles, Probes: p.probes}
 	defer func() { err = errors.Join(err, lab.Close()) }()
 	begin := time.Now()
 	rep := report{Machine: harness.Machine()}
+	var failed error // what could not be measured; the rest is shown all the same
 	if p.open == 0 {
-		if err := p.figures(lab, &rep); err != nil {
-			return err
-		}
+		failed = p.figures(lab, &rep)
 	}
-	if err := p.peers(lab, &rep); err != nil {
-		return err
-	}
+	failed = errors.Join(failed, p.peers(lab, &rep))
 	fmt.Printf("\n%s; others took %.0f %% of the processors (median; %.0f %% at most); %s\n",
 		time.Since(begin).Round(time.Second), 100*harness.Median(rep.foreign), 100*slices.Max(append(rep.foreign, 0)), harness.Machine())
-	return rep.write(p.json)
+	return errors.Join(failed, rep.write(p.json))
 }
 
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format, args...) }
@@ -150,16 +148,13 @@ func (p *plan) figures(lab *harness.Lab, rep *report) error {
 	}
 	progress("figures: %d points, %d rounds\n", len(points), p.rounds)
 	samples, err := lab.Run(points, p.rounds)
-	if err != nil {
-		return err
-	}
 	rep.add(samples)
 	for _, f := range chosen {
 		rep.Figures = append(rep.Figures, judge(f, samples))
 	}
 	fmt.Printf("\nFigures: medians of %d rounds; the worse bound of the median's 95 %% interval decides\n\n", p.rounds)
 	printFigures(os.Stdout, rep.Figures)
-	return nil
+	return err
 }
 
 func built(lab *harness.Lab, p harness.Point) bool {
@@ -192,13 +187,10 @@ func (p *plan) peers(lab *harness.Lab, rep *report) error {
 	rounds := max(1, p.rounds/3)
 	progress("systems: %d points, %d rounds\n", len(points), rounds)
 	samples, err := lab.Run(points, rounds)
-	if err != nil {
-		return err
-	}
 	rep.add(samples)
 	fmt.Printf("\nSystems: medians of %d rounds; CPU is for each call, of all processes\n", rounds)
 	printPeers(os.Stdout, names, samples)
-	return nil
+	return err
 }
 
 // loads are those of the systems' own tables: callers with the smallest payload, payloads with 64 callers; all of both where

@@ -17,6 +17,7 @@ type Samples map[Point][]*Result
 type Lab struct {
 	Systems  []System
 	Progress func(format string, args ...any)
+	Probes   int    // rounds that ask probes as well, which take seconds; 0 for all
 	Profiles string // a directory for CPU profiles of the last round; "" for none
 
 	broker *child
@@ -30,23 +31,29 @@ type pair struct {
 }
 
 // Run measures all points, round by round, each round in an order of its own. Points with the same load stand side by side,
-// so that what is compared is close in time. It fails when a process does; calls that fail are told by the results.
+// so that what is compared is close in time. Where a process fails, the round lacks a result, the others go on, and Run returns
+// the errors with what there is. Calls that fail are told by the results.
 func (l *Lab) Run(points []Point, rounds int) (Samples, error) {
 	samples := Samples{}
+	var errs []error
 	for round := range rounds {
 		for _, p := range shuffled(points) {
+			if l.Probes > 0 && round >= l.Probes && p.Load == (Load{}) {
+				continue
+			}
 			r, err := l.measure(p, round == rounds-1)
 			if err != nil {
-				return samples, fmt.Errorf("%s: %w", p.System, err)
-			}
-			if r.Errors > 0 {
+				err = fmt.Errorf("round %d, %s, %d callers: %w", round+1, p.System, p.Load.Callers, err)
+				errs = append(errs, err, l.drop(p.System))
+				l.Progress("  %v\n", err)
+			} else if r.Errors > 0 {
 				l.Progress("  %s, %d callers: %d errors, the first: %s\n", p.System, p.Load.Callers, r.Errors, r.Error)
 			}
 			samples[p] = append(samples[p], r)
 		}
 		l.Progress("  round %d of %d\n", round+1, rounds)
 	}
-	return samples, nil
+	return samples, errors.Join(errs...)
 }
 
 // shuffled puts the loads into an order, and the systems under each load into one.
@@ -108,8 +115,17 @@ func (l *Lab) probe(pr *pair) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	delete(l.pairs, pr.system.Name)
-	return a.Result, errors.Join(pr.client.stop(), pr.service.stop())
+	return a.Result, l.drop(pr.system.Name)
+}
+
+// drop ends the processes of a system; it gets others when it is measured again.
+func (l *Lab) drop(name string) error {
+	pr := l.pairs[name]
+	if pr == nil {
+		return nil
+	}
+	delete(l.pairs, name)
+	return errors.Join(pr.client.stop(), pr.service.stop())
 }
 
 func (l *Lab) profile(name string, children map[string]*child) (end func(), err error) {
@@ -167,13 +183,10 @@ func (l *Lab) pair(name string) (*pair, error) {
 // Close ends all processes.
 func (l *Lab) Close() error {
 	var errs []error
-	for _, pr := range l.pairs {
-		errs = append(errs, pr.client.stop())
-	}
-	for _, pr := range l.pairs {
-		errs = append(errs, pr.service.stop())
+	for name := range l.pairs {
+		errs = append(errs, l.drop(name))
 	}
 	errs = append(errs, l.broker.stop())
-	l.pairs, l.broker = nil, nil
+	l.broker = nil
 	return errors.Join(errs...)
 }

@@ -8,6 +8,7 @@ package peer
 import (
 	"errors"
 	"net"
+	"slices"
 	"strings"
 
 	"postbus.example/bench/harness"
@@ -16,10 +17,12 @@ import (
 
 // All returns every system, ours first.
 func All() []harness.System {
-	return []harness.System{
-		Postbus(), PostbusProto(), PostbusJSON(),
-		Raw(), GRPC(),
-	}
+	return slices.Concat(
+		[]harness.System{Postbus(), PostbusProto(), PostbusJSON(), Slow(), Embedded(), Bridge()},
+		[]harness.System{Chain(), Flight("flight", "bare"), Flight("flight-stacks", "whole")},
+		Stacks(),
+		[]harness.System{Raw(), Micro(), GoKit(), GRPC(), Connect(), NetRPC(), DRPC(), Twirp(), HTTPJSON(), Gateway()},
+	)
 }
 
 // AddRequest and AddResponse are the typed call where no contract in protobuf is.
@@ -45,9 +48,11 @@ func request(size int) *AddRequest { return &AddRequest{A: 1, B: 2, Data: text(s
 
 func requestProto(size int) *pb.AddRequest { return &pb.AddRequest{A: 1, B: 2, Data: text(size)} }
 
-// text is the size's own: below 64 bytes the numbers are the payload.
+// small is a payload that needs no text: the two numbers are all of it.
+const small = 20
+
 func text(size int) string {
-	if size < 64 {
+	if size <= small {
 		return ""
 	}
 	return strings.Repeat("0123456789abcdef", size/16+1)[:size]

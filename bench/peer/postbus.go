@@ -29,7 +29,7 @@ func PostbusProto() harness.System {
 			return addProto(r), nil
 		}), protobuf.Binary),
 		Dial: func(url string) (func(int) harness.Call, error) {
-			b, err := connect(url, protobuf.Binary)
+			b, err := attach(url, protobuf.Binary)
 			if err != nil {
 				return nil, err
 			}
@@ -56,7 +56,7 @@ func PostbusJSON() harness.System {
 			return add(r), nil
 		}), codec.JSON),
 		Dial: func(url string) (func(int) harness.Call, error) {
-			b, err := connect(url, codec.JSON)
+			b, err := attach(url, codec.JSON)
 			if err != nil {
 				return nil, err
 			}
@@ -77,7 +77,7 @@ func PostbusJSON() harness.System {
 
 func echo(_ context.Context, r []byte) ([]byte, error) { return r, nil }
 
-func connect(url string, cd codec.Codec, mws ...endpoint.Middleware) (*bus.Bus, error) {
+func attach(url string, cd codec.Codec, mws ...endpoint.Middleware) (*bus.Bus, error) {
 	b, err := bus.Connect(url, bus.WithCodec(cd), bus.WithLogger(slog.New(slog.DiscardHandler)))
 	if err == nil {
 		b.Use(mws...)
@@ -88,7 +88,7 @@ func connect(url string, cd codec.Codec, mws ...endpoint.Middleware) (*bus.Bus, 
 // serve connects a bus and serves one endpoint on it.
 func serve(subject string, ep *endpoint.Endpoint, cd codec.Codec, mws ...endpoint.Middleware) func(string) (string, error) {
 	return func(url string) (string, error) {
-		b, err := connect(url, cd, mws...)
+		b, err := attach(url, cd, mws...)
 		if err != nil {
 			return "", err
 		}
@@ -99,20 +99,24 @@ func serve(subject string, ep *endpoint.Endpoint, cd codec.Codec, mws ...endpoin
 // dialBytes connects a bus that calls with bytes.
 func dialBytes(subject string, mws ...endpoint.Middleware) func(string) (func(int) harness.Call, error) {
 	return func(url string) (func(int) harness.Call, error) {
-		b, err := connect(url, codec.Raw, mws...)
+		b, err := attach(url, codec.Raw, mws...)
 		if err != nil {
 			return nil, err
 		}
-		call := endpoint.Caller[[]byte, []byte](b, subject, endpoint.Idempotent())
-		return func(size int) harness.Call {
-			r := body(size)
-			return func(ctx context.Context) error {
-				p, err := call(ctx, r)
-				if err == nil && len(p) != len(r) {
-					return errWrong
-				}
-				return err
+		return callBytes(b, subject), nil
+	}
+}
+
+func callBytes(b *bus.Bus, subject string) func(int) harness.Call {
+	call := endpoint.Caller[[]byte, []byte](b, subject, endpoint.Idempotent())
+	return func(size int) harness.Call {
+		r := body(size)
+		return func(ctx context.Context) error {
+			p, err := call(ctx, r)
+			if err == nil && len(p) != len(r) {
+				return errWrong
 			}
-		}, nil
+			return err
+		}
 	}
 }
