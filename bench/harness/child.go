@@ -27,7 +27,7 @@ func startChild(role roleName, system, address string) (*child, error) {
 		return nil, err
 	}
 	c := &child{name: string(role) + " of " + system}
-	c.cmd = exec.Command(self, roleArgument, string(role), system, address) //nolint:noctx // it ends when its input does
+	c.cmd = exec.Command(self, roleArgument, string(role), system, address) //nolint:gosec,noctx // this very program; it ends when its input does
 	c.cmd.Stderr = &c.said
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func startChild(role roleName, system, address string) (*child, error) {
 	c.orders, c.answers = json.NewEncoder(c.in), json.NewDecoder(out)
 	var h hello
 	if err := c.answers.Decode(&h); err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", c.name, err, c.stop())
+		return nil, errors.Join(fmt.Errorf("%s: %w", c.name, err), c.stop())
 	}
 	if h.Error != "" {
 		return nil, errors.Join(fmt.Errorf("%s: %s", c.name, h.Error), c.stop())

@@ -29,7 +29,7 @@ func (h *Histogram) Add(d time.Duration) {
 
 // Merge adds what o counted.
 func (h *Histogram) Merge(o *Histogram) {
-	for i, n := range o.buckets {
+	for i, n := range &o.buckets {
 		h.buckets[i] += n
 	}
 	h.count += o.count
@@ -42,7 +42,7 @@ func (h *Histogram) Count() uint64 { return h.count }
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := uint64(q * float64(h.count))
 	var seen uint64
-	for i, n := range h.buckets {
+	for i, n := range &h.buckets {
 		seen += uint64(n)
 		if seen > rank || seen == h.count && n > 0 {
 			return lowest(i)

@@ -107,7 +107,7 @@ func hog(n int) (stop func()) {
 	var hogs sync.WaitGroup
 	for range n {
 		hogs.Go(func() {
-			for !done.Load() { //nolint:revive // this is the work
+			for !done.Load() {
 			}
 		})
 	}

@@ -122,7 +122,7 @@ func profile(file string) error {
 		pprof.StopCPUProfile()
 		return nil
 	}
-	f, err := os.Create(file)
+	f, err := os.Create(file) //nolint:gosec // where our parent says
 	if err != nil {
 		return err
 	}

@@ -32,15 +32,19 @@ func dialRaw(subject string) func(string) (func(int) harness.Call, error) {
 		if err != nil {
 			return nil, err
 		}
-		return func(size int) harness.Call {
-			r := body(size)
-			return func(ctx context.Context) error {
-				m, err := nc.RequestWithContext(ctx, subject, r)
-				if err == nil && len(m.Data) != len(r) {
-					return errWrong
-				}
-				return err
+		return requestBytes(nc, subject), nil
+	}
+}
+
+func requestBytes(nc *nats.Conn, subject string) func(int) harness.Call {
+	return func(size int) harness.Call {
+		r := body(size)
+		return func(ctx context.Context) error {
+			m, err := nc.RequestWithContext(ctx, subject, r)
+			if err == nil && len(m.Data) != len(r) {
+				return errWrong
 			}
-		}, nil
+			return err
+		}
 	}
 }

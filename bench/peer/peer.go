@@ -6,6 +6,7 @@
 package peer
 
 import (
+	"context"
 	"errors"
 	"net"
 	"slices"
@@ -74,7 +75,10 @@ func right(sum int64, data string, r interface{ GetData() string }) error {
 func (r *AddRequest) GetData() string { return r.Data }
 
 // listen opens a port of the system's choice on the loopback interface.
-func listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
+func listen() (net.Listener, error) {
+	var c net.ListenConfig
+	return c.Listen(context.Background(), "tcp", "127.0.0.1:0")
+}
 
 // Compared are the systems that have tables of their own, by name: one configuration of each.
 func Compared() []string {

@@ -51,7 +51,7 @@ func stack(part string, timeout time.Duration) []endpoint.Middleware {
 		d.Tracing = tracing.New(trace.NewTracerProvider(trace.WithSampler(trace.NeverSample())), nil)
 	}
 	if with("log") {
-		d.Log = slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		d.Log = slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelWarn})) //nolint:sloglint // a handler of life, at warn
 	}
 	if with("timeout") {
 		d.Timeout = timeout
