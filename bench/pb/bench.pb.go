@@ -149,7 +149,7 @@ const file_bench_proto_rawDesc = "" +
 	"\x03sum\x18\x01 \x01(\x03R\x03sum\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\tR\x04data25\n" +
 	"\x05Bench\x12,\n" +
-	"\x03Add\x12\x11.bench.AddRequest\x1a\x12.bench.AddResponseB\x1dZ\x1bpostbus.example/bench/pb;pbb\x06proto3"
+	"\x03Add\x12\x11.bench.AddRequest\x1a\x12.bench.AddResponseB\rZ\vbench/pb;pbb\x06proto3"
 
 var (
 	file_bench_proto_rawDescOnce sync.Once
