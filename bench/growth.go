@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 
 	"postbus.example/bench/harness"
 	"postbus.example/bench/peer"
@@ -72,7 +73,7 @@ func (p *plan) measureGrowth(rep *report) error {
 		pan := panel{title: c.name}
 		rows := [][]string{{c.name, "postbus calls/s", "raw calls/s", "postbus × raw", "worse bound"}}
 		for _, pt := range c.points {
-			lab := &harness.Lab{Systems: peer.Growth(), Progress: func(string, ...any) {}}
+			lab := &harness.Lab{Systems: peer.Growth(), Broker: p.broker, Progress: func(string, ...any) {}}
 			samples, err := lab.Run([]harness.Point{pt.ours, pt.hand}, p.rounds)
 			failed = errors.Join(failed, err, lab.Close())
 			rep.add(samples)
@@ -80,7 +81,7 @@ func (p *plan) measureGrowth(rep *report) error {
 			progressf("  %s: %d\n", c.name, pt.x)
 			rep.Growth = append(rep.Growth, g)
 			pan.add(g)
-			rows = append(rows, []string{fmt.Sprint(g.X), gap(g.Ours), gap(g.Hand), gap(g.Ratio), gap(g.Worse)})
+			rows = append(rows, []string{strconv.Itoa(g.X), gap(g.Ours), gap(g.Hand), gap(g.Ratio), gap(g.Worse)})
 		}
 		_, _ = fmt.Fprintln(p.out)
 		printRows(p.out, rows, 0)

@@ -20,11 +20,10 @@ import (
 
 	"postbus.example/bench/harness"
 	"postbus.example/bench/peer"
-	"postbus.example/embedded"
 )
 
 func main() {
-	played, err := harness.Role(os.Args, slices.Concat(peer.All(), peer.Growth()), broker)
+	played, err := harness.Role(os.Args, systems(), peer.Broker)
 	if !played {
 		err = run(os.Args[1:], os.Stdout)
 	}
@@ -34,11 +33,5 @@ func main() {
 	}
 }
 
-// broker is a nats-server with its own defaults.
-func broker() (string, error) {
-	s, err := embedded.Start()
-	if err != nil {
-		return "", err
-	}
-	return s.URL(), nil
-}
+// systems are all that a process may be asked to play.
+func systems() []harness.System { return slices.Concat(peer.All(), peer.Growth()) }

@@ -11,7 +11,7 @@ import (
 // The picture is a column of panels; each has one curve of ours and one of nats.go by hand, over a logarithmic axis.
 const (
 	panelWidth, panelHeight = 640, 240
-	left, right, top, foot  = 70, 20, 34, 46
+	left, right, top, foot  = 70, 30, 34, 46
 )
 
 type panel struct {
@@ -34,7 +34,7 @@ func draw(panels []panel, machine string) []byte {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n", panelWidth, height)
 	b.WriteString("<style>text{fill:#888} .axis{stroke:#888;stroke-width:1} .grid{stroke:#8884;stroke-width:1} " +
 		"polyline{fill:none;stroke-width:2} .ours{stroke:#d9480f;fill:#d9480f} .hand{stroke:#4c7dbd;fill:#4c7dbd}</style>\n")
-	fmt.Fprintf(&b, `<text x="%d" y="22">calls a second: <tspan class="ours" stroke="none">Postbus</tspan>, <tspan class="hand" stroke="none">raw nats.go</tspan></text>`+"\n", left)
+	fmt.Fprintf(&b, `<text x="%d" y="22">calls a second: <tspan class="ours" style="stroke:none">Postbus</tspan>, <tspan class="hand" style="stroke:none">raw nats.go</tspan></text>`+"\n", left)
 	for i, p := range panels {
 		fmt.Fprintf(&b, `<g transform="translate(0 %d)">`+"\n", top+i*panelHeight)
 		p.draw(&b)

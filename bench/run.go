@@ -20,7 +20,7 @@ func run(args []string, out io.Writer) (err error) {
 	}
 	p.out = out
 	p.printf("%s\n", harness.Machine())
-	lab := &harness.Lab{Systems: peer.All(), Progress: progressf, Profiles: p.profiles, Probes: p.probes}
+	lab := &harness.Lab{Systems: peer.All(), Broker: p.broker, Progress: progressf, Profiles: p.profiles, Probes: p.probes}
 	defer func() { err = errors.Join(err, lab.Close()) }()
 	begin := time.Now()
 	rep := report{Machine: harness.Machine()}
@@ -28,10 +28,12 @@ func run(args []string, out io.Writer) (err error) {
 	if p.growth != "" {
 		failed = p.measureGrowth(&rep)
 	} else {
-		if p.open == 0 { // figures are of closed loops
-			failed = p.figures(lab, &rep)
+		if p.figures {
+			failed = p.measureFigures(lab, &rep)
 		}
-		failed = errors.Join(failed, p.peers(lab, &rep))
+		if p.systems {
+			failed = errors.Join(failed, p.measureSystems(lab, &rep))
+		}
 	}
 	p.printf("\n%s; others took %.0f %% of the processors (median; %.0f %% at most); %s\n",
 		time.Since(begin).Round(time.Second), 100*harness.Median(rep.foreign), 100*slices.Max(append(rep.foreign, 0)), harness.Machine())
@@ -42,8 +44,8 @@ func (p *plan) printf(format string, args ...any) { _, _ = fmt.Fprintf(p.out, fo
 
 func progressf(format string, args ...any) { fmt.Fprintf(os.Stderr, format, args...) }
 
-// figures measures and prints the table.
-func (p *plan) figures(lab *harness.Lab, rep *report) error {
+// measureFigures measures and prints the table.
+func (p *plan) measureFigures(lab *harness.Lab, rep *report) error {
 	var chosen []figure
 	var points []harness.Point
 	for _, f := range (book{p.warm, p.window}).figures() {
@@ -84,8 +86,8 @@ func (p *plan) wants(f figure) bool {
 		p.only.MatchString(f.of.System) && (f.than.System == "" || p.only.MatchString(f.than.System))
 }
 
-// peers measures and prints every system by itself.
-func (p *plan) peers(lab *harness.Lab, rep *report) error {
+// measureSystems measures and prints every system by itself.
+func (p *plan) measureSystems(lab *harness.Lab, rep *report) error {
 	var names []string
 	for _, name := range peer.Compared() {
 		if p.only.MatchString(name) && built(lab, harness.Point{System: name}) {

@@ -36,6 +36,9 @@ func judge(f figure, samples harness.Samples) verdict {
 		values = harness.Ratios(samples[f.of], samples[f.than], f.metric)
 	}
 	if len(values) == 0 {
+		if len(samples[f.of]) > 0 {
+			v.Reached = "not measured" // the errors say why
+		}
 		return v
 	}
 	low, high := harness.Interval(values)

@@ -57,7 +57,7 @@ func (c *child) ask(o order) (*answer, error) {
 	}
 	var a answer
 	if err := c.answers.Decode(&a); err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", c.name, err, c.said.Bytes())
+		return nil, fmt.Errorf("%s: %w", c.name, err) // stop says what it complained of
 	}
 	if a.Error != "" {
 		return nil, fmt.Errorf("%s: %s", c.name, a.Error)

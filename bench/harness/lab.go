@@ -16,6 +16,7 @@ type Samples map[Point][]*Result
 // Lab starts the processes of systems, one client and one service for each and a broker for all, and measures them.
 type Lab struct {
 	Systems  []System
+	Broker   string // which kind of it, for who starts one (see Role)
 	Progress func(format string, args ...any)
 	Probes   int    // rounds that ask probes as well, which take seconds; 0 for all
 	Profiles string // a directory for CPU profiles of the last round; "" for none
@@ -43,8 +44,8 @@ func (l *Lab) Run(points []Point, rounds int) (Samples, error) {
 			}
 			r, err := l.measure(p, round == rounds-1)
 			if err != nil {
-				err = fmt.Errorf("round %d, %s, %d callers: %w", round+1, p.System, p.Load.Callers, err)
-				errs = append(errs, err, l.drop(p.System))
+				err = fmt.Errorf("round %d, %s, %d callers: %w", round+1, p.System, p.Load.Callers, errors.Join(err, l.drop(p.System)))
+				errs = append(errs, err)
 				l.Progress("  %v\n", err)
 			} else if r.Errors > 0 {
 				l.Progress("  %s, %d callers: %d errors, the first: %s\n", p.System, p.Load.Callers, r.Errors, r.Error)
@@ -158,7 +159,7 @@ func (l *Lab) pair(name string) (*pair, error) {
 	address := ""
 	if pr.system.Broker {
 		if l.broker == nil {
-			if l.broker, err = startChild(brokerRole, "all", ""); err != nil {
+			if l.broker, err = startChild(brokerRole, l.Broker, ""); err != nil {
 				return nil, err
 			}
 		}

@@ -41,13 +41,13 @@ type answer struct {
 
 // Role plays the role that the program's arguments name, and reports whether they named one. A program that starts a [Lab] asks
 // it first of all, and ends when it returned true.
-func Role(args []string, systems []System, broker func() (url string, err error)) (played bool, err error) {
+func Role(args []string, systems []System, broker func(kind string) (url string, err error)) (played bool, err error) {
 	if len(args) != 5 || args[1] != roleArgument {
 		return false, nil
 	}
 	role, name, address := roleName(args[2]), args[3], args[4]
 	if role == brokerRole {
-		url, err := broker()
+		url, err := broker(name)
 		return true, obey(url, err, nil)
 	}
 	for _, s := range systems {

@@ -19,7 +19,7 @@ func Bridge() harness.System {
 			if _, err := serve("bridge.add", ep, codec.JSON)(url); err != nil {
 				return "", err
 			}
-			b, err := attach(url, codec.JSON)
+			b, err := calling.attach(url, codec.JSON)
 			if err != nil {
 				return "", err
 			}

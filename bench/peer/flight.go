@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	inFlight     = 100_000
+	unlimited    = 1_000_000 // calls at once
 	flightLasts  = time.Minute
 	flightFills  = 45 * time.Second
 	megabyte     = 1e6
@@ -31,20 +31,20 @@ type flightOrder struct {
 	Land bool `json:"land"`
 }
 
-// Flight is what 100,000 calls weigh that all wait for their handlers, each with a goroutine and a context of its own, and what
+// Flight is what n calls weigh that all wait for their handlers, each with a goroutine and a context of its own, and what
 // the service weighs whose handlers they wait for. The client has a stack of middleware around it, if part names one.
-func Flight(name, part string) harness.System {
+func Flight(name, part string, n int) harness.System {
 	return harness.System{
 		Name: name, Broker: true,
 		Serve: serveFlight,
 		Probe: func(url string) (map[string]float64, error) {
-			b, err := attach(url, codec.JSON, stack(part, flightLasts)...)
+			b, err := calling.attach(url, codec.JSON, stack(part, flightLasts)...)
 			if err != nil {
 				return nil, err
 			}
 			hold := endpoint.Caller[*AddRequest, *AddResponse](b, flightHold)
 			status := endpoint.Caller[*flightOrder, *flightState](b, flightStatus)
-			return fly(hold, status)
+			return fly(n, hold, status)
 		},
 	}
 }
@@ -60,14 +60,14 @@ func serveFlight(url string) (string, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-	}, endpoint.Concurrency(2*inFlight))
+	}, endpoint.Concurrency(unlimited))
 	status := endpoint.New(func(_ context.Context, o *flightOrder) (*flightState, error) {
 		if o.Land {
 			close(land)
 		}
 		return &flightState{Waiting: waiting.Load(), Memory: harness.OwnUsage().Memory}, nil
 	})
-	b, err := attach(url, codec.JSON)
+	b, err := serving.attach(url, codec.JSON)
 	if err != nil {
 		return "", err
 	}
@@ -78,10 +78,10 @@ func serveFlight(url string) (string, error) {
 }
 
 // fly starts all calls, weighs both sides while they wait, and lets them land.
-func fly(hold endpoint.Unary[*AddRequest, *AddResponse], status endpoint.Unary[*flightOrder, *flightState]) (map[string]float64, error) {
-	ended := make(chan error, inFlight)
+func fly(n int, hold endpoint.Unary[*AddRequest, *AddResponse], status endpoint.Unary[*flightOrder, *flightState]) (map[string]float64, error) {
+	ended := make(chan error, n)
 	in := request(small)
-	for range inFlight {
+	for range n {
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), flightLasts)
 			defer cancel()
@@ -92,21 +92,21 @@ func fly(hold endpoint.Unary[*AddRequest, *AddResponse], status endpoint.Unary[*
 	ctx, cancel := context.WithTimeout(context.Background(), flightFills)
 	defer cancel()
 	var s *flightState
-	for s == nil || s.Waiting < inFlight {
+	for s == nil || s.Waiting < int64(n) {
 		time.Sleep(50 * time.Millisecond)
 		var err error
 		if s, err = status(ctx, &flightOrder{}); err != nil {
 			return nil, err
 		}
-		if n := len(ended); n > 0 {
-			return nil, fmt.Errorf("%d calls ended, one of them with %w, while %d waited", n, <-ended, s.Waiting)
+		if len(ended) > 0 {
+			return nil, fmt.Errorf("calls ended while %d waited, one of them with %w", s.Waiting, <-ended)
 		}
 	}
 	client := harness.OwnUsage().Memory
 	if _, err := status(ctx, &flightOrder{Land: true}); err != nil {
 		return nil, err
 	}
-	for range inFlight {
+	for range n {
 		if err := <-ended; err != nil {
 			return nil, err
 		}

@@ -16,7 +16,7 @@ func GoKit() harness.System {
 	return harness.System{
 		Name: "gokit", Broker: true,
 		Serve: func(url string) (string, error) {
-			nc, err := nats.Connect(url)
+			nc, err := serving.connect(url)
 			if err != nil {
 				return "", err
 			}
@@ -32,7 +32,7 @@ func GoKit() harness.System {
 			return url, errors.Join(err, nc.Flush())
 		},
 		Dial: func(url string) (func(int) harness.Call, error) {
-			nc, err := nats.Connect(url)
+			nc, err := calling.connect(url)
 			if err != nil {
 				return nil, err
 			}

@@ -86,12 +86,12 @@ func grown(name string, endpoints, instances, connections int) harness.System {
 		Name: name, Broker: true,
 		Serve: func(url string) (string, error) {
 			for range instances {
-				b, err := attach(url, codec.Raw)
+				b, err := serving.attach(url, codec.Raw)
 				if err != nil {
 					return "", err
 				}
 				for _, subject := range subjects {
-					if err := b.Serve(subject, endpoint.New(echo, endpoint.Concurrency(2*inFlight))); err != nil {
+					if err := b.Serve(subject, endpoint.New(echo, endpoint.Concurrency(unlimited))); err != nil {
 						return "", err
 					}
 				}
@@ -101,7 +101,7 @@ func grown(name string, endpoints, instances, connections int) harness.System {
 		Dial: func(url string) (func(int) harness.Call, error) {
 			var ways []func(int) harness.Call
 			for range connections {
-				b, err := attach(url, codec.Raw)
+				b, err := calling.attach(url, codec.Raw)
 				if err != nil {
 					return nil, err
 				}
@@ -120,7 +120,7 @@ func grownByHand(name string, endpoints, instances, connections int) harness.Sys
 		Name: name, Broker: true,
 		Serve: func(url string) (string, error) {
 			for range instances {
-				nc, err := nats.Connect(url)
+				nc, err := serving.connect(url)
 				if err != nil {
 					return "", err
 				}
@@ -138,7 +138,7 @@ func grownByHand(name string, endpoints, instances, connections int) harness.Sys
 		Dial: func(url string) (func(int) harness.Call, error) {
 			var ways []func(int) harness.Call
 			for range connections {
-				nc, err := nats.Connect(url)
+				nc, err := calling.connect(url)
 				if err != nil {
 					return nil, err
 				}

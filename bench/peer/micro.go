@@ -3,7 +3,6 @@ package peer
 import (
 	"errors"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"postbus.example/bench/harness"
@@ -14,7 +13,7 @@ func Micro() harness.System {
 	return harness.System{
 		Name: "micro", Broker: true,
 		Serve: func(url string) (string, error) {
-			nc, err := nats.Connect(url)
+			nc, err := serving.connect(url)
 			if err != nil {
 				return "", err
 			}

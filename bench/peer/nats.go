@@ -14,7 +14,7 @@ func Raw() harness.System {
 	return harness.System{
 		Name: "raw", Broker: true,
 		Serve: func(url string) (string, error) {
-			nc, err := nats.Connect(url)
+			nc, err := serving.connect(url)
 			if err != nil {
 				return "", err
 			}
@@ -28,7 +28,7 @@ func Raw() harness.System {
 // dialRaw calls a subject with bytes, as nats.go does it.
 func dialRaw(subject string) func(string) (func(int) harness.Call, error) {
 	return func(url string) (func(int) harness.Call, error) {
-		nc, err := nats.Connect(url)
+		nc, err := calling.connect(url)
 		if err != nil {
 			return nil, err
 		}

@@ -20,7 +20,7 @@ import (
 func All() []harness.System {
 	return slices.Concat(
 		[]harness.System{Postbus(), PostbusProto(), PostbusJSON(), Slow(), Embedded(), Bridge()},
-		[]harness.System{Chain(), Flight("flight", "bare"), Flight("flight-stacks", "whole")},
+		[]harness.System{Chain(), Flight("flight", "bare", 100_000), Flight("flight-stacks", "whole", 100_000)},
 		Stacks(),
 		[]harness.System{Raw(), Micro(), GoKit(), GRPC(), Connect(), NetRPC(), DRPC(), Twirp(), HTTPJSON(), Gateway()},
 	)

@@ -29,7 +29,7 @@ func PostbusProto() harness.System {
 			return addProto(r), nil
 		}), protobuf.Binary),
 		Dial: func(url string) (func(int) harness.Call, error) {
-			b, err := attach(url, protobuf.Binary)
+			b, err := calling.attach(url, protobuf.Binary)
 			if err != nil {
 				return nil, err
 			}
@@ -56,7 +56,7 @@ func PostbusJSON() harness.System {
 			return add(r), nil
 		}), codec.JSON),
 		Dial: func(url string) (func(int) harness.Call, error) {
-			b, err := attach(url, codec.JSON)
+			b, err := calling.attach(url, codec.JSON)
 			if err != nil {
 				return nil, err
 			}
@@ -77,8 +77,13 @@ func PostbusJSON() harness.System {
 
 func echo(_ context.Context, r []byte) ([]byte, error) { return r, nil }
 
-func attach(url string, cd codec.Codec, mws ...endpoint.Middleware) (*bus.Bus, error) {
-	b, err := bus.Connect(url, bus.WithCodec(cd), bus.WithLogger(slog.New(slog.DiscardHandler)))
+// attach connects a bus that is silent: errors are the caller's to tell.
+func (s side) attach(url string, cd codec.Codec, mws ...endpoint.Middleware) (*bus.Bus, error) {
+	url, opts, err := s.options(url)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bus.Connect(url, bus.WithCodec(cd), bus.WithLogger(slog.New(slog.DiscardHandler)), bus.WithNATS(opts...))
 	if err == nil {
 		b.Use(mws...)
 	}
@@ -88,7 +93,7 @@ func attach(url string, cd codec.Codec, mws ...endpoint.Middleware) (*bus.Bus, e
 // serve connects a bus and serves one endpoint on it.
 func serve(subject string, ep *endpoint.Endpoint, cd codec.Codec, mws ...endpoint.Middleware) func(string) (string, error) {
 	return func(url string) (string, error) {
-		b, err := attach(url, cd, mws...)
+		b, err := serving.attach(url, cd, mws...)
 		if err != nil {
 			return "", err
 		}
@@ -99,7 +104,7 @@ func serve(subject string, ep *endpoint.Endpoint, cd codec.Codec, mws ...endpoin
 // dialBytes connects a bus that calls with bytes.
 func dialBytes(subject string, mws ...endpoint.Middleware) func(string) (func(int) harness.Call, error) {
 	return func(url string) (func(int) harness.Call, error) {
-		b, err := attach(url, codec.Raw, mws...)
+		b, err := calling.attach(url, codec.Raw, mws...)
 		if err != nil {
 			return nil, err
 		}
