@@ -150,6 +150,13 @@ func (l *ledger) spoil(b *Bus, cause error) {
 	}
 }
 
+// renew has acks again: another connection may have other grants.
+func (l *ledger) renew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.off = false
+}
+
 // asksAck reports whether a subject is where a caller waits that asks for acks.
 func asksAck(subject string) bool {
 	var meta wire.Request

@@ -316,3 +316,24 @@ func TestOneOfManyIsLost(t *testing.T) {
 		})
 	}
 }
+
+// What the broker denied on one connection it may allow on the next.
+func TestAcksComeBackWithTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, service, caller := far(t)
+		g, _ := until(t, service, "svc.slow")
+		service.Heard(fmt.Errorf("%w: Permissions Violation for Publish to %q", nats.ErrPermissionViolation, "_INBOX.x.000000000000~d5S~a1"))
+		first := started(echoer(caller, "svc.slow"), time.Minute)
+		time.Sleep(time.Second)
+		assert.Equal(t, service.Acked(), 0, "no acks any more")
+		g.opened <- struct{}{}
+		assert.NoError(t, (<-first).err)
+		n.Link("service").Cut()
+		time.Sleep(6 * time.Second)
+		second := started(echoer(caller, "svc.slow"), time.Minute)
+		time.Sleep(time.Second)
+		assert.Equal(t, service.Acked(), 1)
+		g.open()
+		assert.NoError(t, (<-second).err)
+	})
+}

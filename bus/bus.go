@@ -113,7 +113,8 @@ func Connect(url string, opts ...Option) (*Bus, error) {
 
 // New makes a bus on your connection, which stays yours: handlers on it keep working, and Drain and Close leave it open.
 // What an adopted connection can't have: the settings that Connect makes; with its reconnect buffer, a request that is
-// published at the very moment the connection breaks may be sent later (it is refused then by its send time).
+// published at the very moment the connection breaks may be sent later (it is refused then by its send time). While nats.go
+// dials, calls wait for it, beyond their deadlines where a dial takes so long: give the connection a short nats.Timeout.
 func New(nc *nats.Conn, opts ...Option) (*Bus, error) {
 	c, err := newConfig(opts)
 	if err != nil {

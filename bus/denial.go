@@ -53,7 +53,7 @@ func (c *config) hear(o *nats.Options) error {
 		}
 	}
 	o.ReconnectedCB = func(nc *nats.Conn) {
-		c.reconnects.Add(1)
+		c.reconnects.Store(nc.Stats().Reconnects) // which counts those that ended before they began, too
 		if b := c.hears.Load(); b != nil {
 			b.denials.forget()
 		}
