@@ -137,7 +137,7 @@ func TestJSONDecodeAllocatesNothing(t *testing.T) {
 func TestJSONDecodeIsUnmarshal(t *testing.T) {
 	good := `{"a":1,"name":"n"}`
 	for _, in := range []string{
-		good + "x", good + good, " \t" + good + "\r\n ", good + "]", `{"a":1`, `{"a":1]`, `{"a":1,}`, `{"a":1 "b"}`, `]`, `{"name":"\"}`,
+		good + "x", good + good, `{"name":"\""}"}`, " \t" + good + "\r\n ", good + "]", `{"a":1`, `{"a":1]`, `{"a":1,}`, `{"a":1 "b"}`, `]`, `{"name":"\"}`,
 		`{"name":"a\\"}`, `{"name":"}{"}`, `{"a":"x","name":"y"}`, "\n\n {\"a\":[]} ", `[]`, `[1] 2`, `1`, `1 2`, ` `, `"`, `{"a":tru}`,
 		`{"A":1,"NAME":"x"}`, `{"a":1,"a":2}`, "{\"name\":\"\xff\"}", `{"name":"\ud800"}`, `null`, ` null{}`, `{"x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`,
 	} {
