@@ -2,6 +2,7 @@ package endpoint_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"postbus.example/codec/jsonv2"
 	"postbus.example/codec/protobuf"
 	"postbus.example/endpoint"
+	"postbus.example/internal/assert"
 )
 
 // edgeCount encodes a request and decodes it as its own reply, and counts what that costs besides the Call: what
@@ -50,6 +52,7 @@ type worded struct {
 func TestEdgeAllocs(t *testing.T) {
 	const call, reply = 1, 1
 	large := &worded{Text: strings.Repeat("text ", 1000)}
+	huge := strings.Repeat("x", 1<<20)
 	for name, c := range map[string]struct{ got, want float64 }{
 		"raw":              {edgeCount(t, codec.Raw, &[]byte{1, 2, 3}), call + reply},
 		"JSON":             {edgeCount(t, codec.JSON, &flat{1, 0.5}), call + reply},
@@ -59,10 +62,34 @@ func TestEdgeAllocs(t *testing.T) {
 		"CBOR":             {edgeCount(t, cbor.CBOR, &flat{1, 0.5}), call + reply},
 		"protobuf":         {edgeCount(t, protobuf.Binary, wrapperspb.Int64(7)), call + reply},
 		"protobuf, text":   {edgeCount(t, protobuf.Binary, wrapperspb.String("text")), call + reply + 1},
+		"protobuf, huge":   {edgeCount(t, protobuf.Binary, wrapperspb.String(huge)), call + reply + 1},
 		"protobuf, large":  {edgeCount(t, protobuf.Binary, wrapperspb.String(large.Text)), call + reply + 1},
 	} {
 		if c.got > c.want {
 			t.Errorf("%s: %v allocations, at most %v", name, c.got, c.want)
 		}
 	}
+}
+
+// TestSmallMessagesShedLargeBuffers holds that memory for large messages goes when they cease to come.
+func TestSmallMessagesShedLargeBuffers(t *testing.T) {
+	room := 0
+	look := transportFunc(func(_ context.Context, c *endpoint.Call) (any, error) {
+		room = cap(c.Body())
+		return fixed, nil
+	})
+	send := endpoint.Caller[*worded, *addResponse](look, "svc.op")
+	huge, small := &worded{Text: strings.Repeat("x", 1<<20)}, &worded{Text: "x"}
+	call := func(m *worded) {
+		_, err := send(t.Context(), m)
+		assert.NoError(t, err)
+	}
+	for range 5 {
+		call(huge)
+		assert.True(t, room >= 1<<20)
+	}
+	for range 100 {
+		call(small)
+	}
+	assert.True(t, room <= 64<<10, "a small message has", fmt.Sprint(room))
 }

@@ -8,13 +8,18 @@ import (
 	"postbus.example/codec"
 )
 
-// maxPooled is the largest buffer that is kept for reuse; one huge message must not stay in memory for good.
-const maxPooled = 64 << 10
+// Buffers up to smallBuffer are always kept for reuse. Larger ones, up to largeBuffer, are kept only after a message
+// that filled a quarter of them: then more such are to be expected, while a burst of large messages leaves nothing behind
+// that small ones would keep in memory for good.
+const (
+	smallBuffer = 64 << 10
+	largeBuffer = 2 << 20
+)
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
 
 func putBuffer(b *[]byte) {
-	if cap(*b) <= maxPooled {
+	if n := cap(*b); n <= smallBuffer || n <= largeBuffer && len(*b) >= n/4 {
 		*b = (*b)[:0]
 		buffers.Put(b)
 	}
