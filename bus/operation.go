@@ -150,7 +150,7 @@ func (op *operation) refuse(j job, reason string) {
 func tells(m *nats.Msg) bool {
 	var meta wire.Request
 	var app endpoint.Header
-	_ = readMeta(m, &meta, &app) // what can't be read asks for nothing
+	_ = readHead(m, &meta, &app) // what can't be read asks for nothing
 	return meta.Tell
 }
 
@@ -218,13 +218,21 @@ func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (conte
 
 // readMeta reads a request's metadata from its token and its headers.
 func readMeta(m *nats.Msg, meta *wire.Request, app *endpoint.Header) *endpoint.Error {
+	if err := readHead(m, meta, app); err != nil {
+		return err
+	}
+	if garbled(m) {
+		return errGarbledRequest
+	}
+	return nil
+}
+
+// readHead is readMeta for those who leave the body alone: its bytes may be the handler's already.
+func readHead(m *nats.Msg, meta *wire.Request, app *endpoint.Header) *endpoint.Error {
 	if i := strings.LastIndexByte(m.Reply, '.'); i >= 0 {
 		if err := wire.ParseToken(m.Reply[i+1:], meta); err != nil {
 			return err
 		}
-	}
-	if garbled(m) {
-		return errGarbledRequest
 	}
 	return wire.ReadRequest(wire.Headers(m.Header), meta, app)
 }
