@@ -141,7 +141,10 @@ func lost(verdict *nats.Msg) *endpoint.Error {
 
 // wait takes the reply. It returns by the deadline, whatever the connection does.
 func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline time.Time) (any, error) {
-	s, left := r.slot, min(time.Until(deadline), p.bus.lookPause())
+	if r.at.IsZero() {
+		r.at = time.Now()
+	}
+	s, left := r.slot, min(deadline.Sub(r.at), p.bus.lookPause())
 	if s.timer == nil {
 		s.timer = time.NewTimer(left)
 	} else {

@@ -34,34 +34,35 @@ type gatherer struct {
 	rest      time.Duration // for how long, after the next that takes too long
 }
 
-// put appends a message, for which room was reserved, and has it written. It does not wait for the network.
-func (o *outlet) put(head, body []byte, now time.Time) error {
+// put appends a message, for which room was reserved, and has it written. It does not wait for the network. It returns what
+// the clock says, as far as that is known without asking it again.
+func (o *outlet) put(head, body []byte, now time.Time) (time.Time, error) {
 	o.mu.Lock()
 	switch {
 	case o.closed:
 		o.mu.Unlock()
-		return net.ErrClosed
+		return now, net.ErrClosed
 	case o.err != nil || !o.up.Load():
 		o.mu.Unlock()
-		return nats.ErrDisconnected
+		return now, nats.ErrDisconnected
 	}
 	o.buf = append(append(append(o.buf, head...), body...), "\r\n"...)
 	o.held += len(head) + len(body) + 2
 	o.frames++
 	if o.writing || o.gathering {
 		o.mu.Unlock()
-		return nil
+		return now, nil
 	}
 	if now.After(o.until) {
-		o.stepBack(now)
+		now = o.stepBack(now)
 	}
 	o.push()
 	o.mu.Unlock()
-	return nil
+	return now, nil
 }
 
-// stepBack lets others put something, and learns whether it was worth it (lock held).
-func (o *outlet) stepBack(since time.Time) {
+// stepBack lets others put something, and learns whether it was worth it (lock held). It returns the time.
+func (o *outlet) stepBack(since time.Time) time.Time {
 	before := o.frames
 	o.gathering = true
 	o.mu.Unlock()
@@ -70,6 +71,7 @@ func (o *outlet) stepBack(since time.Time) {
 	o.mu.Lock()
 	o.gathering = false
 	o.judge(now, now.Sub(since), o.frames-before)
+	return now
 }
 
 // judge decides whether to step back again. Where the program's own work keeps the processors busy, who steps back is only

@@ -31,7 +31,8 @@ func post(t *testing.T, o *outlet, head, body string) {
 	for !o.reserve(len(head) + len(body) + 2) {
 		time.Sleep(time.Millisecond)
 	}
-	assert.NoError(t, o.put([]byte(head), []byte(body), time.Now()))
+	_, err := o.put([]byte(head), []byte(body), time.Now())
+	assert.NoError(t, err)
 }
 
 // What many put, and others write, arrives whole and in the order of each.
@@ -79,7 +80,8 @@ func TestPutDoesNotWaitForThePeer(t *testing.T) {
 	body := noise(straight)
 	want := 0
 	for o.reserve(len(body) + 2) {
-		assert.NoError(t, o.put(nil, body, time.Now()))
+		_, err := o.put(nil, body, time.Now())
+		assert.NoError(t, err)
 		want += len(body) + 2
 	}
 	assert.True(t, want > maxWaiting)
@@ -95,9 +97,11 @@ func TestPutDoesNotWaitForThePeer(t *testing.T) {
 func TestPutIntoWhatIsGone(t *testing.T) {
 	o, _ := putter(t)
 	o.down(false) // its reader met the end
-	assert.ErrorIs(t, o.put([]byte("x"), nil, time.Now()), nats.ErrDisconnected)
+	_, err := o.put([]byte("x"), nil, time.Now())
+	assert.ErrorIs(t, err, nats.ErrDisconnected)
 	assert.NoError(t, o.Close())
-	assert.ErrorIs(t, o.put([]byte("x"), nil, time.Now()), net.ErrClosed)
+	_, err = o.put([]byte("x"), nil, time.Now())
+	assert.ErrorIs(t, err, net.ErrClosed)
 	o.mu.Lock()
 	assert.Equal(t, len(o.buf), 0)
 	o.mu.Unlock()

@@ -68,7 +68,7 @@ func (b *Bus) sender(m *nats.Msg) recipient {
 // is how callers of a service behind a slow network are held back. While there is no connection the reply is kept.
 func (b *Bus) reply(to recipient, h wire.Headers, body []byte) error {
 	size := len(body) + wire.Size(h)
-	place, err := b.up.admit(size, to.until, nil)
+	place, _, err := b.up.admit(size, to.until, nil)
 	if err != nil {
 		return b.keep(err, to, h, body)
 	}

@@ -23,8 +23,9 @@ type sending struct {
 	now       time.Time
 	left      time.Duration
 	done      <-chan struct{}
-	from, end int   // of the reply subject in the slot's room
-	before    error // of an adopted connection, when the request was about to be sent
+	at        time.Time // when it was sent; zero: not known
+	from, end int       // of the reply subject in the slot's room
+	before    error     // of an adopted connection, when the request was about to be sent
 }
 
 // send publishes the request.
@@ -35,7 +36,7 @@ func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 	}
 	size := len(r.body) + wire.Size(h)
 	room := size + len(r.slot.room) + len("\r\n")
-	place, err := p.bus.up.admit(room, r.now.Add(r.left), r.done)
+	place, waited, err := p.bus.up.admit(room, r.now.Add(r.left), r.done)
 	if err != nil {
 		return p.bus.noPlace(ctx, err)
 	}
@@ -44,8 +45,11 @@ func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 		return p.bus.sendError(nats.ErrDisconnected, 0)
 	}
 	if h == nil && p.puts(place, r) {
-		err = place.put(r.slot.room, r.body, r.now)
-		if err != nil {
+		now := r.now
+		if waited {
+			now = time.Now()
+		}
+		if r.at, err = place.put(r.slot.room, r.body, now); err != nil {
 			place.release(room)
 			return p.bus.sendError(err, size)
 		}

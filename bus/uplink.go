@@ -69,21 +69,21 @@ func isTimeout(err error) bool {
 }
 
 // admit takes a place for n bytes that are about to be published, to be released afterwards. There is nothing to take, and
-// nil returned, where the connection is none of ours. What it refuses was not sent.
-func (u *uplink) admit(n int, deadline time.Time, done <-chan struct{}) (*outlet, error) {
-	o := u.latest.Load()
+// nil returned, where the connection is none of ours. It says whether it took time. What it refuses was not sent.
+func (u *uplink) admit(n int, deadline time.Time, done <-chan struct{}) (o *outlet, waited bool, err error) {
+	o = u.latest.Load()
 	switch {
 	case o == nil:
-		return nil, nil
+		return nil, false, nil
 	case !o.up.Load(): // nats.go would say the same, but when it has dialled
-		return nil, nats.ErrDisconnected
+		return nil, false, nats.ErrDisconnected
 	case o.reserve(n):
-		return o, nil
+		return o, false, nil
 	}
-	if err := o.await(n, deadline, done); err != nil {
-		return nil, err
+	if err = o.await(n, deadline, done); err != nil {
+		return nil, true, err
 	}
-	return o, nil
+	return o, true, nil
 }
 
 // away is why nothing can be sent just now, nil where it may well be.

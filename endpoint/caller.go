@@ -142,7 +142,7 @@ func (k *caller) start(ctx context.Context, msg any, f *feed) (*Call, context.Co
 		deadline = now.Add(k.timeout)
 	}
 	own := c.Begin(ctx, deadline)
-	if err := own.Err(); err != nil {
+	if err := c.ctx.errAt(now); err != nil {
 		c.End()
 		return nil, nil, contextFault(own, err).WithOutcome(NotSent)
 	}

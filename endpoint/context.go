@@ -34,11 +34,17 @@ func (x *callContext) Deadline() (time.Time, bool) { return x.deadline, !x.deadl
 
 func (x *callContext) Done() <-chan struct{} { return x.materialize().Done() }
 
-func (x *callContext) Err() error {
+func (x *callContext) Err() error { return x.errAt(time.Time{}) }
+
+// errAt is Err for who has looked at the clock just now; who has not brings no time.
+func (x *callContext) errAt(now time.Time) error {
 	if l := x.live.Load(); l != nil {
 		return l.Err()
 	}
-	if x.ended.Load() || x.parent.Err() != nil || !x.deadline.IsZero() && !time.Now().Before(x.deadline) {
+	if now.IsZero() && !x.deadline.IsZero() {
+		now = time.Now()
+	}
+	if x.ended.Load() || x.parent.Err() != nil || !x.deadline.IsZero() && !now.Before(x.deadline) {
 		return x.materialize().Err()
 	}
 	return nil
