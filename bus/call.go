@@ -144,13 +144,8 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 	if r.at.IsZero() {
 		r.at = time.Now()
 	}
-	s, left := r.slot, min(deadline.Sub(r.at), p.bus.lookPause())
-	if s.timer == nil {
-		s.timer = time.NewTimer(left)
-	} else {
-		s.timer.Reset(left)
-	}
-	defer s.timer.Stop()
+	s, until := r.slot, r.at.Add(min(deadline.Sub(r.at), p.bus.lookPause()))
+	s.wakeAt(until, r.at)
 	var ack *nats.Msg
 	for {
 		select {
@@ -159,14 +154,21 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 				return nil, err
 			}
 			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
-				if ack == nil {
-					s.timer.Reset(min(overlapGrace, time.Until(deadline)))
+				if now := time.Now(); ack == nil {
+					until = now.Add(min(overlapGrace, deadline.Sub(now)))
+					s.wakeAt(until, now)
 				}
 				ack = msg
 				continue
 			}
 			return p.reply(c, msg)
 		case <-s.timer.C:
+			now := time.Now()
+			s.fires = time.Time{}
+			if now.Before(until) { // an earlier call's
+				s.wakeAt(until, now)
+				continue
+			}
 			if ack != nil {
 				return nil, p.overlap(ack)
 			}
@@ -174,11 +176,26 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 			if err != nil {
 				return nil, err
 			}
-			s.timer.Reset(more)
+			until = now.Add(more)
+			s.wakeAt(until, now)
 		case <-r.done:
 			return nil, r.over(ctx, p.bus, deadline)
 		}
 	}
+}
+
+// wakeAt sets the timer of a slot, unless it goes off before: its call then sets it again. It is not stopped between calls,
+// nor set for each; where nobody waits for it, it costs nothing.
+func (s *slot) wakeAt(at, now time.Time) {
+	switch {
+	case s.timer == nil:
+		s.timer = time.NewTimer(at.Sub(now))
+	case s.fires.IsZero() || at.Before(s.fires):
+		s.timer.Reset(at.Sub(now))
+	default:
+		return
+	}
+	s.fires = at
 }
 
 func (p *proxy) reply(c *endpoint.Call, msg *nats.Msg) (any, error) {

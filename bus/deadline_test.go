@@ -103,3 +103,30 @@ func TestCallEndsByItsDeadline(t *testing.T) {
 	assert.Eventually(t, func() bool { return statsOf(t, service, "svc.hang").Calls == 2 })
 	assert.Equal(t, caller.Slots(), 0)
 }
+
+// A slot's timer is left as it is between calls: it wakes nobody too early, and whoever is to be woken earlier is.
+func TestDeadlinesInTurn(t *testing.T) {
+	s := bustest.Server(t)
+	service, caller := bustest.Connect(t, s, quiet()), bustest.Connect(t, s, quiet())
+	serve(t, service, "svc.echo", rawEndpoint(echo))
+	serve(t, service, "svc.slow", rawEndpoint(func(ctx context.Context, r []byte) ([]byte, error) {
+		select {
+		case <-time.After(150 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		return r, nil
+	}))
+	within := func(d time.Duration, subject string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		_, err := echoer(caller, subject)(ctx, []byte("x"))
+		return err
+	}
+	assert.NoError(t, within(time.Minute, "svc.echo"))
+	start := time.Now()
+	failed(t, within(20*time.Millisecond, "svc.slow"), endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted)
+	assert.True(t, time.Since(start) < soon, "not after the minute of the one before")
+	assert.NoError(t, within(100*time.Millisecond, "svc.echo"))
+	assert.NoError(t, within(time.Minute, "svc.slow"), "the timer of the one before goes off meanwhile")
+	assert.Equal(t, caller.Table(), 64, "in one slot")
+}

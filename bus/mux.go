@@ -38,6 +38,7 @@ type replyMux struct {
 type slot struct {
 	index int
 	timer *time.Timer
+	fires time.Time      // when the timer does; zero: it is not set
 	room  []byte         // where its request is composed
 	ch    chan *nats.Msg // nil in it: no reply will come, the mux has ended
 
