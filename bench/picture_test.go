@@ -16,7 +16,7 @@ func TestDraw(t *testing.T) {
 	p.add(grown{X: 10, Ours: 0, Hand: 60})
 	p.add(grown{X: 1000, Ours: 180_000, Hand: 70})
 	picture := draw([]panel{p, {title: "empty"}}, "2 processors")
-	lines, dots := 0, 0
+	lines, corners, dots := 0, 0, 0
 	for d := xml.NewDecoder(bytes.NewReader(picture)); ; {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
@@ -27,12 +27,17 @@ func TestDraw(t *testing.T) {
 		}
 		if e, ok := token.(xml.StartElement); ok && e.Name.Local == "polyline" {
 			lines++
+			for _, a := range e.Attr {
+				if a.Name.Local == "points" {
+					corners += len(strings.Fields(a.Value))
+				}
+			}
 		} else if ok && e.Name.Local == "circle" {
 			dots++
 		}
 	}
-	if lines != 2 || dots != 5 {
-		t.Errorf("%d lines and %d dots, want 2 and 5", lines, dots)
+	if lines != 2 || corners != 5 || dots != 5 {
+		t.Errorf("%d lines of %d corners and %d dots, want 2 of 5 and 5", lines, corners, dots)
 	}
 	if s := string(picture); !strings.Contains(s, "200k") || !strings.Contains(s, "2 processors") || strings.Contains(s, "NaN") {
 		t.Error(s)

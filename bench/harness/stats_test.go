@@ -76,13 +76,13 @@ func coverage(n, k int) float64 {
 
 func TestRatios(t *testing.T) {
 	rate := func(r *harness.Result) float64 { return float64(r.Calls) }
-	of := []*harness.Result{{Calls: 10}, nil, {Calls: 30}, {Calls: 40}}
-	than := []*harness.Result{{Calls: 5}, {Calls: 5}, {Calls: 0}, {Calls: 80}}
+	of := []*harness.Result{{Calls: 10}, nil, {Calls: 30}, {Calls: 40}, {Calls: 50}}
+	than := []*harness.Result{{Calls: 5}, {Calls: 5}, {Calls: 0}, {Calls: 80}, nil}
 	got := harness.Ratios(of, than, rate)
 	if len(got) != 2 || got[0] != 2 || got[1] != 0.5 {
 		t.Errorf("%v, want [2 0.5]: round by round, without those that lack one", got)
 	}
-	if got := harness.Values(of, rate); len(got) != 3 || got[2] != 40 {
-		t.Errorf("%v, want [10 30 40]", got)
+	if got := harness.Values(of, rate); len(got) != 4 || got[2] != 40 {
+		t.Errorf("%v, want [10 30 40 50]", got)
 	}
 }
