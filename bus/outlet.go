@@ -254,33 +254,35 @@ func (o *outlet) reserve(n int) bool {
 }
 
 // await is reserve for those who find no room: they wait while the network takes something, one after the other. It fails
-// when it takes nothing, when the connection is lost, and when the caller has had enough.
+// when it takes nothing, when the connection is lost, and when the caller has had enough. Only the one whose turn it is looks
+// for room: a hundred thousand who look would leave no time for anything else.
 func (o *outlet) await(n int, deadline time.Time, done <-chan struct{}) error {
+	late := time.NewTimer(time.Until(deadline))
+	defer late.Stop()
+	select {
+	case o.turn <- struct{}{}:
+		defer func() { <-o.turn }()
+	case <-late.C:
+		return context.DeadlineExceeded
+	case <-done:
+		return context.Canceled
+	}
 	tick := time.NewTicker(stuckAfter / 50)
 	defer tick.Stop()
-	var room chan struct{} // nil while another looks for it
-	turn, mine := o.turn, false
-	defer func() {
-		if mine {
-			<-o.turn
-		}
-	}()
 	for {
 		switch {
-		case mine && o.reserve(n):
+		case o.reserve(n):
 			return nil
 		case !o.up.Load():
 			return nats.ErrDisconnected
 		case o.stuck():
 			return errStuck
-		case !time.Now().Before(deadline):
-			return context.DeadlineExceeded
 		}
 		select {
-		case turn <- struct{}{}:
-			turn, room, mine = nil, o.room, true
-		case <-room:
+		case <-o.room:
 		case <-tick.C:
+		case <-late.C:
+			return context.DeadlineExceeded
 		case <-done:
 			return context.Canceled
 		}
