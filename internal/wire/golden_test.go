@@ -34,7 +34,7 @@ const (
 // full says everything that a request can say.
 var full = wire.Request{
 	HasTimeout: true, Timeout: 1500 * time.Millisecond, HasSent: true, Sent: 1767225600123, MediaType: "application/proto",
-	Ack: true, Tell: true, Trace: trace, Attempt: 2, Stream: "server",
+	Ack: true, Tell: true, Trace: trace, Attempt: 2, Stream: "server", Window: wire.DefaultGrant(), Heartbeat: 15 * time.Second,
 }
 
 func tokenOf(r *wire.Request) string {
@@ -97,6 +97,8 @@ func goldens(t testing.TB) map[string]string {
 	replyTo := inbox + tokenOf(ours)
 	twins := wire.Headers{}
 	wire.WriteRequest(twins, &full)
+	opens := wire.Headers{}
+	wire.WriteRest(opens, &wire.Request{Stream: wire.StreamServer, Window: wire.DefaultGrant(), Heartbeat: wire.DefaultHeartbeat})
 	sparse := wire.Headers{wire.TraceParent: {sampled}}
 	wire.WriteRest(sparse, &wire.Request{Attempt: 1})
 	return map[string]string{
@@ -120,13 +122,23 @@ func goldens(t testing.TB) map[string]string {
 		"reply_foreign": message("HPUB", "_INBOX.Jq3nYbV0mTf7uHkz2wRxLc.Zk4pN8sD", wire.Headers{
 			wire.ServiceError: {"no such order"}, wire.ServiceCode: {"404"},
 		}, nil),
-		"ack":           message("HPUB", replyTo+" "+controlled, wire.WriteAck(instance), nil),
-		"cancel":        message("HPUB", controlled, wire.WriteControl(wire.VerbCancel), others("00vL8bWQ3kZ", "Ae2Yt7uPq0x")),
-		"ping":          message("HPUB", controlled+" "+probe, wire.WriteControl(wire.VerbPing), others("00vL8bWQ3kZ", "Ae2Yt7uPq0x")),
-		"beat":          message("HPUB", probe, wire.WriteControl(wire.VerbBeat), others("Ae2Yt7uPq0x")),
-		"unknown":       message("HPUB", probe, wire.WriteControl(wire.VerbUnknown), nil),
-		"no_responders": "HMSG " + replyTo + "\nNATS/1.0 503\nNats-Subject: svc.add\n",
-		"pub_ack":       message("MSG", replyTo, nil, []byte(`{"stream":"AUDIT","seq":42}`)),
+		"ack":            message("HPUB", replyTo+" "+controlled, wire.WriteAck(instance), nil),
+		"cancel":         message("HPUB", controlled, wire.WriteControl(wire.VerbCancel), others("00vL8bWQ3kZ", "Ae2Yt7uPq0x")),
+		"ping":           message("HPUB", controlled+" "+probe, wire.WriteControl(wire.VerbPing), others("00vL8bWQ3kZ", "Ae2Yt7uPq0x")),
+		"beat":           message("HPUB", probe, wire.WriteControl(wire.VerbBeat), others("Ae2Yt7uPq0x")),
+		"unknown":        message("HPUB", probe, wire.WriteControl(wire.VerbUnknown), nil),
+		"stream_request": message("HPUB", "svc.tail "+streamTo, opens, []byte(`{"lines":10}`)),
+		"stream_open":    message("HPUB", streamTo+" "+controlled, wire.WriteOpen(instance), nil),
+		"stream_item":    message("HPUB", streamTo, wire.WriteItem(1, ""), []byte(`{"line":"GET /"}`)),
+		"stream_upload":  message("HPUB", controlled, wire.WriteItem(1, "text/csv"), []byte("7,12")),
+		"stream_window":  message("HPUB", controlled, wire.WriteWindow(wire.Grant{Messages: 96, Bytes: 270_336}), nil),
+		"stream_beat":    message("HPUB", streamTo+" "+controlled, wire.WriteBeat(32, wire.Grant{}), nil),
+		"stream_listens": message("HPUB", controlled+" "+streamTo, wire.WriteBeat(0, wire.Grant{Messages: 96, Bytes: 270_336}), nil),
+		"stream_half":    message("HPUB", controlled, wire.WriteHalf(3), nil),
+		"stream_end":     message("HPUB", streamTo, end(t, 3, nil, "Lines", "3"), nil),
+		"stream_failed":  message("HPUB", streamTo, end(t, 32, streamFault), nil),
+		"no_responders":  "HMSG " + replyTo + "\nNATS/1.0 503\nNats-Subject: svc.add\n",
+		"pub_ack":        message("MSG", replyTo, nil, []byte(`{"stream":"AUDIT","seq":42}`)),
 	}
 }
 
@@ -136,6 +148,21 @@ const (
 	controlled = "_RPC.svc." + instance + ".c.5kD09aXcQ2n"
 	probe      = inbox + "0003Kd82hzPqW0a"
 )
+
+// Where the caller of a stream listens, and how one fails.
+const streamTo = inbox + "0007063UfDVRKBz~smjuohs3f"
+
+var streamFault = endpoint.ResourceExhausted.New("no more than 100 lines a day").With(quota{Limit: 100}).WithOutcome(endpoint.Executed)
+
+func end(t testing.TB, count uint64, e *endpoint.Error, trailers ...string) wire.Headers {
+	t.Helper()
+	h, trailer := wire.Headers{}, endpoint.Header{}
+	for i := 0; i < len(trailers); i += 2 {
+		trailer.Add(trailers[i], trailers[i+1])
+	}
+	assert.NoError(t, wire.WriteEnd(h, count, e, &trailer))
+	return h
+}
 
 func others(calls ...string) (body []byte) {
 	for _, call := range calls {
@@ -227,6 +254,7 @@ func golden(t testing.TB, name string) (subject string, h wire.Headers, body []b
 func TestGoldenRequestsAreRead(t *testing.T) {
 	withoutRest := full
 	withoutRest.Attempt, withoutRest.Stream, withoutRest.Own = 0, "", true
+	withoutRest.Window, withoutRest.Heartbeat = wire.Grant{}, 0
 	own := wire.Request{Own: true, HasTimeout: true, Timeout: 2 * time.Second, HasSent: true, Sent: 1767225600123, Ack: true}
 	retried := own
 	retried.Attempt, retried.Trace = 1, sampled
@@ -236,6 +264,9 @@ func TestGoldenRequestsAreRead(t *testing.T) {
 		"request_token_full": withoutRest,
 		"request_retry":      retried,
 		"request_headers":    full,
+		"stream_request": {
+			Own: true, HasSent: true, Sent: 1767225600123, Stream: wire.StreamServer, Window: wire.DefaultGrant(), Heartbeat: wire.DefaultHeartbeat,
+		},
 	} {
 		subject, h, _ := golden(t, name)
 		var got wire.Request

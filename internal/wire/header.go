@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"postbus.example/endpoint"
 )
@@ -58,7 +59,7 @@ func index(list []string, name string) int {
 }
 
 // requestHeaders are the reserved headers that are understood on a request. Others are ignored.
-var requestHeaders = [...]string{Timeout, Sent, ContentType, Ack, Tell, Attempt, Stream}
+var requestHeaders = [...]string{Timeout, Sent, ContentType, Ack, Tell, Attempt, Stream, Window, Heartbeat}
 
 // ReadRequest adds what the headers of a request say to r, which may hold a token's metadata: a header of the same
 // meaning wins. Everything that is not the protocol's own goes to app. A header of the protocol that is malformed or
@@ -141,6 +142,15 @@ func (r *Request) setHeader(name, v string) (ok bool) {
 	case Stream:
 		r.Stream = v
 		return v != ""
+	case Window:
+		var ok bool
+		r.Window, ok = ParseGrant(v)
+		return ok && r.Window.within(Grant{MaxAhead, MaxAheadBytes})
+	case Heartbeat:
+		var ok bool
+		r.Heartbeat, ok = ParseTimeout(v)
+		r.Heartbeat = r.Heartbeat.Truncate(time.Millisecond) // as it is written
+		return ok && r.Heartbeat >= MinHeartbeat && r.Heartbeat <= MaxHeartbeat
 	}
 	return true
 }
@@ -176,6 +186,12 @@ func WriteRest(h Headers, r *Request) {
 	}
 	if r.Stream != "" {
 		h[Stream] = []string{r.Stream}
+	}
+	if r.Window != (Grant{}) {
+		h[Window] = []string{r.Window.String()}
+	}
+	if r.Heartbeat > 0 {
+		h[Heartbeat] = []string{string(AppendTimeout(nil, r.Heartbeat))}
 	}
 }
 

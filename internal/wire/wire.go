@@ -20,6 +20,12 @@ const (
 	RetryAfter    = "Rpc-Retry-After"
 	Instance      = "Rpc-Instance"
 	Ctl           = "Rpc-Ctl"
+	Open          = "Rpc-Open"
+	Seq           = "Rpc-Seq"
+	End           = "Rpc-End"
+	Window        = "Rpc-Window"
+	Heartbeat     = "Rpc-Heartbeat"
+	Details       = "Rpc-Details"
 	ServiceError  = "Nats-Service-Error"
 	ServiceCode   = "Nats-Service-Error-Code"
 )
@@ -46,7 +52,9 @@ type Request struct {
 	Trace      string // W3C traceparent
 	Attempt    int
 	Stream     string
-	Own        bool // the reply subject is a token of this protocol: the caller is one of ours
+	Window     Grant         // of a stream, the zero value if not said
+	Heartbeat  time.Duration // of a stream, 0 if not said
+	Own        bool          // the reply subject is a token of this protocol: the caller is one of ours
 }
 
 // MaxTimeout is the longest timeout; longer ones are clamped, so that arithmetic with them can't overflow.
