@@ -25,7 +25,7 @@ const floors = `
 
 	# What stands on it. bus, middleware and httpbridge are siblings: none of them ever imports another, so that
 	# a middleware never needs the bus, the bus never needs a middleware, and the bridge runs before any transport.
-	endpoint < internal/wire < bus;
+	endpoint < internal/wire < internal/stream < bus;
 	endpoint < internal/identity;
 	endpoint, internal/identity < middleware, httpbridge;
 	endpoint < middleware/metrics, middleware/tracing;

@@ -136,7 +136,7 @@ func goldens(t testing.TB) map[string]string {
 		"stream_listens": message("HPUB", controlled+" "+streamTo, wire.WriteBeat(0, wire.Grant{Messages: 96, Bytes: 270_336}), nil),
 		"stream_half":    message("HPUB", controlled, wire.WriteHalf(3), nil),
 		"stream_end":     message("HPUB", streamTo, end(t, 3, nil, "Lines", "3"), nil),
-		"stream_failed":  message("HPUB", streamTo, end(t, 32, streamFault), nil),
+		"stream_failed":  message("HPUB", streamTo, end(t, 32, errStream), nil),
 		"no_responders":  "HMSG " + replyTo + "\nNATS/1.0 503\nNats-Subject: svc.add\n",
 		"pub_ack":        message("MSG", replyTo, nil, []byte(`{"stream":"AUDIT","seq":42}`)),
 	}
@@ -152,7 +152,7 @@ const (
 // Where the caller of a stream listens, and how one fails.
 const streamTo = inbox + "0007063UfDVRKBz~smjuohs3f"
 
-var streamFault = endpoint.ResourceExhausted.New("no more than 100 lines a day").With(quota{Limit: 100}).WithOutcome(endpoint.Executed)
+var errStream = endpoint.ResourceExhausted.New("no more than 100 lines a day").With(quota{Limit: 100}).WithOutcome(endpoint.Executed)
 
 func end(t testing.TB, count uint64, e *endpoint.Error, trailers ...string) wire.Headers {
 	t.Helper()

@@ -26,7 +26,7 @@ func TestGoldenStreamsAreRead(t *testing.T) {
 		"stream_listens": {Kind: wire.BeatFrame, Grant: granted, Granted: true},
 		"stream_half":    {Kind: wire.HalfFrame, Count: 3, Counted: true},
 		"stream_end":     {Kind: wire.EndFrame, Count: 3, Counted: true},
-		"stream_failed":  {Kind: wire.EndFrame, Count: 32, Counted: true, Err: streamFault.AsRemote()},
+		"stream_failed":  {Kind: wire.EndFrame, Count: 32, Counted: true, Err: errStream.AsRemote()},
 		"cancel":         {Kind: wire.CancelFrame},
 		"unknown":        {Kind: wire.UnknownFrame},
 		"ping":           {Kind: wire.PingFrame},
@@ -70,8 +70,15 @@ func TestFramesThatCantBeRead(t *testing.T) {
 
 func TestStreamRequestHeaders(t *testing.T) {
 	for _, bad := range []wire.Headers{
-		{"Rpc-Window": {""}}, {"Rpc-Window": {"64"}}, {"Rpc-Window": {"65537;1"}}, {"Rpc-Window": {"1;67108865"}}, {"Rpc-Window": {"1;1;1"}},
-		{"Rpc-Heartbeat": {"4999m"}}, {"Rpc-Heartbeat": {"61S"}}, {"Rpc-Heartbeat": {"soon"}}, {"Rpc-Heartbeat": {""}},
+		{"Rpc-Window": {""}},
+		{"Rpc-Window": {"64"}},
+		{"Rpc-Window": {"65537;1"}},
+		{"Rpc-Window": {"1;67108865"}},
+		{"Rpc-Window": {"1;1;1"}},
+		{"Rpc-Heartbeat": {"4999m"}},
+		{"Rpc-Heartbeat": {"61S"}},
+		{"Rpc-Heartbeat": {"soon"}},
+		{"Rpc-Heartbeat": {""}},
 	} {
 		var r wire.Request
 		var app endpoint.Header
