@@ -186,11 +186,16 @@ func (op *operation) ack(k *control) {
 
 // controlled takes a frame about calls of ours. Verbs that are not known are ignored, and so are calls.
 func (b *Bus) controlled(call string, m *nats.Msg) {
+	if b.streamed(call, m) {
+		return
+	}
 	switch wire.ReadControl(wire.Headers(m.Header)) {
 	case wire.VerbCancel:
 		for name := range frame(call, m.Data) {
 			if k := b.acked.find(name); k != nil {
 				k.cancel()
+			} else if x := b.streams.find(name); x != nil {
+				x.fail(errGaveUp)
 			}
 		}
 	case wire.VerbPing:
@@ -224,7 +229,7 @@ func (b *Bus) pong(call string, m *nats.Msg) {
 	verb := wire.VerbBeat
 	var missing []byte
 	for name := range frame(call, m.Data) {
-		if b.acked.find(name) == nil && !b.kept.again(b, name) {
+		if b.acked.find(name) == nil && b.streams.find(name) == nil && !b.kept.again(b, name) {
 			missing = wire.AppendCalls(missing, name)
 		}
 	}

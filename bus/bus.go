@@ -57,6 +57,7 @@ type Bus struct {
 	state    state
 	taken    atomic.Pointer[map[string]*operation] // a copy of served, for callbacks: they never wait for a lock
 	acked    *ledger                               // of calls to us
+	streams  streams                               // to us
 	kept     kept                                  // replies that wait for a connection
 	names    names                                 // of the services of instances elsewhere
 	events   chan nats.Status                      // of the connection

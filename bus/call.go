@@ -27,11 +27,10 @@ func (b *Bus) Handler(subject string, s *endpoint.Spec) endpoint.Handler {
 	if err := endpoint.ValidateSubject(subject); err != nil {
 		return failing(endpoint.InvalidArgument.Wrap(err, err.Error()))
 	}
-	if s.Kind != endpoint.UnaryKind {
-		return failing(endpoint.Unimplemented.Errorf("this version of the bus carries unary calls only, not %v", s.Kind).
-			WithReason(endpoint.ReasonUnsupported))
+	if s.Kind == endpoint.GatherKind {
+		return failing(endpoint.Unimplemented.New("this version of the bus does not gather").WithReason(endpoint.ReasonUnsupported))
 	}
-	p := &proxy{bus: b, subject: subject, mayBeAck: ackFields(s.Response)}
+	p := &proxy{bus: b, subject: subject, mayBeAck: ackFields(s.Response), streams: s.Kind != endpoint.UnaryKind}
 	return p.call
 }
 
@@ -45,6 +44,7 @@ type proxy struct {
 	bus      *Bus
 	subject  string
 	mayBeAck bool // the response type has the fields of a stream's acknowledgement
+	streams  bool // it is no unary endpoint
 }
 
 func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
@@ -60,6 +60,9 @@ func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
 
 // attempt sends the request to a subject, the endpoint's own or that of one instance, and waits.
 func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body []byte, mediaType string) (any, error) {
+	if p.streams {
+		return p.stream(ctx, c, to, body, mediaType)
+	}
 	if p.bus.buffers && !p.bus.nc.IsConnected() { // its reconnect buffer would send the request later
 		return nil, p.bus.offline()
 	}

@@ -74,6 +74,7 @@ func (b *Bus) heard(err error) {
 	b.denials.count.Add(1)
 	if c, ok := wire.ParseControl(b.rpcRoot, subject); ok && c.Service != "" {
 		b.mux.acked.silence(c.Service)
+		b.mux.dam(c.Service)
 		return
 	}
 	if asksAck(subject) {

@@ -106,15 +106,16 @@ func (b *Bus) severed(epoch uint64, closed bool) {
 		}
 	}
 	b.mux.sever(epoch)
+	b.streams.sever(epoch)
 }
 
-// sever tells the calls of lost connections, but for those whose instance may be asked.
+// sever tells the calls of lost connections, but for those whose instance may be asked. A stream has lost what came meanwhile.
 func (m *replyMux) sever(epoch uint64) {
 	mute := m.acked.silenced()
 	for _, s := range *m.table.Load() {
 		s.mu.Lock()
 		over := s.secret != 0 && s.sends.epoch != 0 && s.sends.epoch <= epoch && !s.left
-		if h := s.ack; over && (h == nil || h.shared || h.Call == "" || mute[h.Service]) {
+		if h := s.ack; over && (s.sink != nil || h == nil || h.shared || h.Call == "" || mute[h.Service]) {
 			s.give(connectionLost)
 		}
 		s.mu.Unlock()

@@ -144,3 +144,10 @@ func (b *Bus) Puts() bool {
 
 // Move has the bus do what it does when its server is about to end.
 func (b *Bus) Move() { b.move() }
+
+// Streams returns how many streams to us are open.
+func (b *Bus) Streams() int {
+	b.streams.mu.RLock()
+	defer b.streams.mu.RUnlock()
+	return len(b.streams.open)
+}

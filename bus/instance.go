@@ -17,6 +17,13 @@ import (
 // features is what an instance with a root can do.
 const features = "ack,direct"
 
+func featuresOf(k endpoint.Kind) string {
+	if k == endpoint.UnaryKind {
+		return features
+	}
+	return features + ",streams"
+}
+
 // root is where one instance of a service is addressed: one plain subscription, for direct calls and for what is to be said
 // about a single call. It stays until the last handler of the service has come to its end, which may be asked for until then.
 type root struct {
@@ -39,11 +46,19 @@ func (b *Bus) openRoots(ops []*operation) {
 		if r == nil {
 			continue
 		}
-		if r.denied {
+		switch {
+		case r.denied:
 			b.rootless(op)
-			continue
+		case op.spec.Kind == endpoint.UnaryKind:
+			op.jobs.acks(op.ack)
+		default:
+			op.control = r.subject + ".c."
 		}
-		op.jobs.acks(op.ack)
+	}
+	for _, op := range ops {
+		if op.ready != nil {
+			close(op.ready)
+		}
 	}
 }
 

@@ -179,9 +179,10 @@ func (m *replyMux) deliver(msg *nats.Msg) {
 		s.mu.Unlock()
 		m.noted(s, secret, h, left)
 	case s.left:
+		stream := s.sink != nil
 		s.mu.Unlock()
 		m.late.Add(1)
-		m.exhume(s, secret)
+		m.missed(s, secret, stream, msg)
 	default:
 		if !s.give(msg) {
 			m.late.Add(1)
@@ -197,6 +198,17 @@ func (m *replyMux) noted(s *slot, secret uint64, h *holder, left bool) {
 	case !left:
 		m.acked.watch(s, secret, h)
 	case m.exhume(s, secret):
+		m.acked.cancel(h)
+	}
+}
+
+// missed is for a message whose caller left before. Where it says who has a stream, that is canceled there.
+func (m *replyMux) missed(s *slot, secret uint64, stream bool, msg *nats.Msg) {
+	var h *holder
+	if stream && m.acked != nil {
+		h = m.acked.opened(msg)
+	}
+	if m.exhume(s, secret) && h != nil {
 		m.acked.cancel(h)
 	}
 }

@@ -31,6 +31,8 @@ type operation struct {
 	inline  int // bytes of its schemas that stand in the INFO of its service
 	meter   endpoint.Meter
 	jobs    dispatcher
+	control string                     // of a stream: what the control subjects begin with, "" where there are none
+	ready   chan struct{}              // of a stream: closed once its control subject is there, or denied
 	member  atomic.Pointer[membership] // nil before it is served
 }
 
@@ -45,8 +47,8 @@ func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middl
 	if err := endpoint.ValidateSubject(subject); err != nil {
 		return nil, err
 	}
-	if k := ep.Spec().Kind; k != endpoint.UnaryKind {
-		return nil, endpoint.Unimplemented.Errorf("%s: this version of the bus carries unary calls only, not %v", subject, k)
+	if k := ep.Spec().Kind; k == endpoint.GatherKind {
+		return nil, endpoint.Unimplemented.Errorf("%s: nobody serves a %v", subject, k)
 	}
 	ep = ep.Bind(endpoint.Identity(b.name, subject)).With(mw)
 	s := ep.Spec()
@@ -67,6 +69,9 @@ func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middl
 	}
 	op.ctx, op.cancel = context.WithCancelCause(context.Background())
 	op.jobs = dispatcher{limit: b.concurrency, backlog: b.backlog, wait: b.backlogWait, run: op.run, refuse: op.refuse, waits: op.meter.Wait}
+	if s.Kind != endpoint.UnaryKind {
+		op.jobs.run, op.jobs.refuse, op.ready = op.runStream, op.refuseStream, make(chan struct{})
+	}
 	if s.Concurrency > 0 {
 		op.jobs.limit = s.Concurrency
 	}
@@ -134,16 +139,21 @@ func garbled(m *nats.Msg) bool {
 
 // refuse answers a request that found no room.
 func (op *operation) refuse(j job, reason string) {
+	call := j.speak()
+	to := op.bus.sender(j.msg)
+	to.call = call
+	op.bus.replyError(to, op.refusal(reason), nil)
+	op.bus.acked.leave(call)
+}
+
+// refusal is the error of a request that found no room.
+func (op *operation) refusal(reason string) *endpoint.Error {
 	op.meter.Refuse()
 	e := endpoint.ResourceExhausted.New("the service is at its limit").WithRetryAfter(op.jobs.wait / 2)
 	if reason == reasonDraining {
 		e = endpoint.Unavailable.New("the service is shutting down")
 	}
-	call := j.speak()
-	to := op.bus.sender(j.msg)
-	to.call = call
-	op.bus.replyError(to, e.WithReason(reason).WithOutcome(endpoint.NotExecuted), nil)
-	op.bus.acked.leave(call)
+	return e.WithReason(reason).WithOutcome(endpoint.NotExecuted)
 }
 
 // tells reports whether a request asks who answers it, where nothing else of its metadata matters.

@@ -12,9 +12,8 @@ import (
 )
 
 // Serve serves an endpoint on a subject, or a service's endpoints below it: all or nothing. When it returns, the broker
-// knows. Faults of construction, a bad or taken subject, types that no codec can carry and streams (which this version of
-// the bus does not carry) are refused, all at once, naming the culprit; a bus that drains, or has no connection just now,
-// refuses everything.
+// knows. Faults of construction, a bad or taken subject, and types that no codec can carry are refused, all at once, naming the
+// culprit; a bus that drains, or has no connection just now, refuses everything.
 func (b *Bus) Serve(subject string, s endpoint.Servable) error {
 	if s == nil {
 		return fault(subject, endpoint.InvalidArgument, errNothing)

@@ -144,11 +144,9 @@ func TestLargestLimits(t *testing.T) {
 	}
 }
 
-func TestStreamsAreUnimplemented(t *testing.T) {
+func TestGatherIsUnimplemented(t *testing.T) {
 	b := bustest.New(t, quiet())
-	err := b.Serve("svc.count", endpoint.NewServerStream(endpoint.Emit(func(context.Context, *AddRequest, func(*AddResponse) error) error { return nil })))
-	failed(t, err, endpoint.Unimplemented, endpoint.ReasonUnsupported, endpoint.NotSent)
-	for _, err := range endpoint.ServerStreamCaller[*AddRequest, *AddResponse](b, "svc.count")(t.Context(), &AddRequest{}) {
+	for _, err := range endpoint.Gather[*AddRequest, *AddResponse](b, "svc.add")(t.Context(), &AddRequest{}) {
 		failed(t, err, endpoint.Unimplemented, endpoint.ReasonUnsupported, endpoint.NotSent)
 	}
 	assert.True(t, b.Handler("svc.add", &endpoint.Spec{}) != nil, "a spec written by hand needs no types")

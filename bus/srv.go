@@ -299,7 +299,7 @@ func publish(info *endpoint.EndpointInfo, request, response string) map[string]s
 		}
 	}
 	set(keyVersion, wire.Version)
-	set(keyFeatures, features)
+	set(keyFeatures, featuresOf(info.Kind))
 	set(keyKind, info.Kind.String())
 	set(keyCodecs, strings.Join(info.Codecs, ","))
 	set(keyDoc, info.Doc)

@@ -198,6 +198,8 @@ const (
 	ReasonHedgeLost        = "hedge_lost"        // another attempt of a hedged call won; the cause of the loser's context
 	ReasonInstanceLost     = "instance_lost"     // the instance that had the call is gone
 	ReasonReplyLost        = "reply_lost"        // the instance that had the call does not have it any more, and no reply came
+	ReasonInstanceSilent   = "instance_silent"   // the other end of a stream was silent for three heartbeats
+	ReasonImportNotStream  = "import_not_stream" // an import between accounts lets a single reply through
 	ReasonPublishDenied    = "publish_denied"    // the broker does not let this client publish to the subject
 )
 

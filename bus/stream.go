@@ -1,0 +1,279 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+	"postbus.example/internal/stream"
+	"postbus.example/internal/wire"
+)
+
+// A stream is a call with many messages one way or both. Its two ends are a clientStream, below a caller's handler, and a
+// serverStream, above a served one; what both do is a line. What each half may send is in package stream.
+//
+//	caller                                                     service
+//
+//	request, Rpc-Stream ──► opening ─────────────────────────► waits, then runs; or is refused: an error reply
+//	                           │ ◄────────── open ────────────────┤
+//	                           ▼                                  ▼
+//	             ┌─────────► open ◄──────── items, windows, beats ──────► open ◄─────────┐
+//	             │             │                                  │             │        │
+//	   the consumer's loop     │ input ends: half-close ────────► │   the handler's function
+//	                           │                                  │ returns: end, with its error
+//	                           │ ◄───────── end, trailers ────────┤
+//	                           ▼                                  ▼
+//	                         over                              ended
+//	                           ▲                                  ▲
+//	    leaves the loop, ──────┤ ──── cancel ───────────────────► │ the context ends with that cause
+//	    idle, peer at fault    │                                  │
+//	    silence, connection ───┘                                  └──── silence, connection, idle, peer at fault, drain
+//
+// Callbacks of subscriptions take frames and never wait. One goroutine reads, one writes, a timer beats.
+
+// line is what both ends of a stream have in common.
+type line struct {
+	bus   *Bus
+	blame endpoint.Code   // of a peer at fault
+	hurt  func(err error) // is told when the line breaks, once; must not block
+	ended chan struct{}   // closed when this end is over
+	news  chan struct{}   // has an element when something came
+	room  chan struct{}   // has an element when something may be sent
+
+	mu    sync.Mutex
+	out   stream.Sender
+	in    stream.Receiver
+	watch stream.Watch
+	timer *time.Timer
+	to    string // where the peer listens, the newest; "" as long as that is not known
+	self  string // where this end listens
+	queue []item // what came, from head on what was not taken yet: bounded by credit
+	head  int
+	busy  bool  // the consumer has an item
+	eof   bool  // all of the peer's half is here
+	quiet bool  // the stream is over for the peer: nothing is expected of it
+	broke error // why nothing comes or goes any more; what came before counts
+	over  bool
+}
+
+// item is one message, as it came.
+type item struct {
+	body      []byte
+	mediaType string
+}
+
+func (l *line) prepare(b *Bus, blame endpoint.Code, hurt func(error)) {
+	l.bus, l.blame, l.hurt = b, blame, hurt
+	l.ended, l.news, l.room = make(chan struct{}), make(chan struct{}, 1), make(chan struct{}, 1)
+}
+
+// start begins to look at the clock.
+func (l *line) start(w stream.Watch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watch = w
+	if _, next := w.Look(time.Now()); next > 0 {
+		l.timer = time.AfterFunc(next, l.tick)
+	}
+}
+
+// stop ends the line for good. It may be called twice.
+func (l *line) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return
+	}
+	l.over = true
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	close(l.ended)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// fail breaks the line, unless it is broken or over, or all that could come is here.
+func (l *line) fail(err error) {
+	l.mu.Lock()
+	ours := !l.quiet && l.breaks(err)
+	l.mu.Unlock()
+	if ours {
+		l.hurt(err)
+	}
+}
+
+// breaks is fail with the lock held; who gets true tells hurt.
+func (l *line) breaks(err error) bool {
+	if l.over || l.broke != nil {
+		return false
+	}
+	l.broke = err
+	signal(l.news)
+	signal(l.room)
+	return true
+}
+
+// dead reports whether frames are of no use any more (lock held).
+func (l *line) dead() bool { return l.over || l.broke != nil }
+
+// fault is the error of a frame that must not be.
+func (l *line) fault(err error) *endpoint.Error {
+	if stream.Lost(err) {
+		return endpoint.DataLoss.Wrap(err, "the stream has a gap: "+err.Error()).WithOutcome(endpoint.MaybeExecuted)
+	}
+	return l.blame.Wrap(err, "the peer broke the protocol of streams: "+err.Error()).
+		WithReason(endpoint.ReasonProtocol).WithOutcome(endpoint.MaybeExecuted)
+}
+
+// faultOf is fault for what may be none.
+func (l *line) faultOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	return l.fault(err)
+}
+
+// take is for frames that both ends know (lock held): items, credit, beats.
+func (l *line) take(f *wire.Frame, m *nats.Msg) error {
+	switch f.Kind { //nolint:exhaustive // others are no business of both
+	case wire.ItemFrame:
+		if err := l.in.Item(f.Seq, len(m.Data)); err != nil {
+			return err
+		}
+		if l.head > 0 && len(l.queue) == cap(l.queue) { // it never got empty: move up rather than grow
+			l.queue = l.queue[:copy(l.queue, l.queue[l.head:])]
+			l.head = 0
+		}
+		l.queue = append(l.queue, item{m.Data, f.MediaType})
+		signal(l.news)
+	case wire.WindowFrame, wire.BeatFrame:
+		if f.Kind == wire.BeatFrame {
+			if err := l.in.Beat(f.Seq); err != nil {
+				return err
+			}
+		}
+		if f.Granted {
+			if err := l.out.Grant(f.Grant); err != nil {
+				return err
+			}
+			signal(l.room)
+		}
+	}
+	return nil
+}
+
+// recv waits for the next item, io.EOF at the end. What came before the line broke comes first.
+func (l *line) recv(ctx context.Context) (item, error) {
+	for {
+		if it, err, ok := l.next(ctx); ok {
+			return it, err
+		}
+		select {
+		case <-l.news:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// next is recv without waiting; false if there is nothing yet.
+func (l *line) next(ctx context.Context) (it item, err error, ok bool) { //nolint:revive // ok says whether the others are there
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case ctx.Err() != nil && l.broke == nil:
+		return it, endpoint.ContextError(ctx), true
+	case ctx.Err() != nil, l.head == len(l.queue) && l.broke != nil:
+		return it, l.broke, true
+	case l.head == len(l.queue):
+		return it, io.EOF, l.eof
+	}
+	it, l.queue[l.head] = l.queue[l.head], item{}
+	if l.head++; l.head == len(l.queue) {
+		l.queue, l.head = l.queue[:0], 0
+	}
+	l.busy = true
+	l.watch.Active(time.Now())
+	return it, nil, true
+}
+
+// used says that an item was consumed, and tops up the credit when it is time.
+func (l *line) used(it item) {
+	l.mu.Lock()
+	l.busy = false
+	l.watch.Active(time.Now())
+	g, due := l.in.Use(len(it.body))
+	to := l.to
+	l.mu.Unlock()
+	if due && to != "" {
+		l.post(to, "", wire.WriteWindow(g))
+	}
+}
+
+// post sends a frame that may get lost: the next one makes it good.
+func (l *line) post(to, reply string, h wire.Headers) {
+	if !l.bus.connected() {
+		return // to publish would be to wait where a connection is being made
+	}
+	_ = l.bus.nc.PublishMsg(&nats.Msg{Subject: to, Reply: reply, Header: nats.Header(h)})
+}
+
+var (
+	errCapped = errors.New("no more credit")
+	errOver   = endpoint.Canceled.New("the stream is over")
+)
+
+// turn waits until one more item may be sent, and returns its number and where to.
+func (l *line) turn(ctx context.Context, capped bool) (seq uint64, to string, err error) {
+	for {
+		l.mu.Lock()
+		broke, ready := l.broke, l.to != "" && l.out.Ready()
+		seq, to = l.out.Next(), l.to
+		l.mu.Unlock()
+		switch {
+		case broke != nil:
+			return 0, "", broke
+		case ctx.Err() != nil:
+			return 0, "", endpoint.ContextError(ctx)
+		case ready:
+			return seq, to, nil
+		case capped:
+			return 0, "", errCapped
+		}
+		select {
+		case <-l.room:
+		case <-l.ended:
+			return 0, "", errOver
+		case <-ctx.Done():
+		}
+	}
+}
+
+// sent takes note of an item that was published.
+func (l *line) sent(size int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.out.Sent(size)
+	l.watch.Active(time.Now())
+}
+
+// publish sends what must not get lost. While the connection has no room it waits: that is how a slow network holds back who sends.
+func (l *line) publish(ctx context.Context, to string, h wire.Headers, body []byte) error {
+	size := len(body) + wire.Size(h)
+	place, _, err := l.bus.up.admit(size, time.Now().Add(time.Minute), ctx.Done())
+	if err != nil {
+		return err
+	}
+	defer place.release(size)
+	return l.bus.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h), Data: body})
+}

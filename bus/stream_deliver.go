@@ -1,0 +1,163 @@
+package bus
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
+)
+
+// What a service must not send, besides what package stream knows.
+var (
+	errUnreadable  = errors.New("a frame that can't be read")
+	errOpenedTwice = errors.New("a second open")
+	errNotOpen     = errors.New("an item before the open")
+	errNoControl   = errors.New("a control subject where no instance can be")
+)
+
+// deliver takes a message to the reply subject of a stream. It is called by the mux with the slot's lock held.
+func (x *clientStream) deliver(m *nats.Msg) {
+	if err := x.bus.unread(m, x.subj); err != nil {
+		x.fail(err)
+		return
+	}
+	x.mu.Lock()
+	err := x.frame(m)
+	ours := err != nil && x.breaks(err)
+	x.mu.Unlock()
+	if ours {
+		if errors.Is(err, endpoint.Internal) {
+			x.bus.malformed.Add(1)
+		}
+		x.hurt(err)
+	}
+}
+
+// frame goes on with a message (lock held), or returns why the stream can't.
+func (x *clientStream) frame(m *nats.Msg) error {
+	if x.dead() {
+		return nil
+	}
+	x.slot.sends.to = "" // somebody has it: no complaint of the broker is about it any more
+	var app, trailer endpoint.Header
+	f := wire.ReadFrame(wire.Headers(m.Header), m.Data, &app, &trailer)
+	if f.Kind == wire.OpenFrame || f.Kind == wire.EndFrame || f.Kind == wire.ItemFrame && f.Seq == 1 {
+		x.metadata(app, trailer)
+	}
+	x.watch.Heard(time.Now())
+	switch f.Kind { //nolint:exhaustive // what else there is says nothing to a caller
+	case wire.BadFrame:
+		return x.fault(errUnreadable)
+	case wire.OpenFrame:
+		return x.admit(&f, m)
+	case wire.UnknownFrame:
+		if !x.quiet {
+			return lost(replyLost)
+		}
+		return nil
+	case wire.ReplyFrame:
+		if len(m.Header) == 0 && wire.IsPubAck(m.Data) {
+			return nil
+		}
+		x.eof, x.quiet = true, true // there is nothing to be canceled
+		return endpoint.Unimplemented.New("the service answered a stream with a single reply").
+			WithReason(endpoint.ReasonProtocol).WithOutcome(endpoint.Executed)
+	case wire.EndFrame:
+		return x.end(&f)
+	}
+	if x.holder == nil {
+		return x.fault(errNotOpen)
+	}
+	if f.Kind == wire.BeatFrame && m.Reply != "" {
+		if err := x.moved(m.Reply); err != nil {
+			return err
+		}
+	}
+	return x.faultOf(x.take(&f, m))
+}
+
+// metadata keeps the application's headers (lock held).
+func (x *clientStream) metadata(app, trailer endpoint.Header) {
+	x.fresh = true
+	if app.Len() > 0 {
+		x.header = app
+	}
+	if trailer.Len() > 0 {
+		x.trailer = trailer
+	}
+}
+
+// admit opens the stream (lock held).
+func (x *clientStream) admit(f *wire.Frame, m *nats.Msg) error {
+	if x.holder != nil {
+		return x.fault(errOpenedTwice)
+	}
+	h := x.bus.opens(f.Instance, m.Reply)
+	if h == nil {
+		return x.fault(errNoControl)
+	}
+	x.slot.ack, x.holder, x.instance, x.to = h, h, f.Instance, h.Subject
+	if strings.HasPrefix(h.Subject, wire.ImportRoot+".") {
+		x.watch.Probation(time.Now())
+	}
+	close(x.opened)
+	signal(x.room)
+	signal(x.news)
+	return nil
+}
+
+// moved takes a newer control subject (lock held).
+func (x *clientStream) moved(subject string) error {
+	if subject == x.to {
+		return nil
+	}
+	h := x.bus.opens(x.instance, subject)
+	if h == nil {
+		return x.fault(errNoControl)
+	}
+	x.slot.ack, x.holder, x.to = h, h, h.Subject
+	return nil
+}
+
+// end takes what the service says last (lock held). An error counts whatever the number of items.
+func (x *clientStream) end(f *wire.Frame) error {
+	if f.Err == nil {
+		if x.holder == nil {
+			return x.fault(errNotOpen)
+		}
+		if err := x.in.End(f.Count); err != nil {
+			return x.fault(err)
+		}
+	} else if !x.in.Open() {
+		return nil
+	}
+	x.final, x.eof, x.quiet = nil, true, true
+	if f.Err != nil {
+		x.final = f.Err
+	}
+	signal(x.news)
+	return nil
+}
+
+// opens returns who has a stream, nil if who says so can't be believed.
+func (b *Bus) opens(instance, subject string) *holder {
+	c, ok := wire.ParseControl(b.rpcRoot, subject)
+	if !ok || c.Instance != "" && c.Instance != instance {
+		return nil
+	}
+	return &holder{Control: c, instance: instance}
+}
+
+// opened reads the open of a stream whose caller left before; nil if the message is none.
+func (p *peers) opened(m *nats.Msg) *holder {
+	var app, trailer endpoint.Header
+	f := wire.ReadFrame(wire.Headers(m.Header), m.Data, &app, &trailer)
+	if f.Kind != wire.OpenFrame {
+		return nil
+	}
+	return p.bus.opens(f.Instance, m.Reply)
+}

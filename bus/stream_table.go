@@ -1,0 +1,166 @@
+package bus
+
+import (
+	crand "crypto/rand"
+	"encoding/binary"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
+)
+
+// streams are those that an instance serves, by the names in their control subjects, which nobody can guess.
+type streams struct {
+	mu   sync.RWMutex
+	open map[uint64]*serverStream
+}
+
+// enter names a stream.
+func (s *streams) enter(x *serverStream) {
+	var b [8]byte
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = map[uint64]*serverStream{}
+	}
+	for x.id == 0 || s.open[x.id] != nil {
+		_, _ = crand.Read(b[:]) // never fails, says its documentation
+		x.id = binary.LittleEndian.Uint64(b[:])
+	}
+	s.open[x.id] = x
+}
+
+func (s *streams) leave(x *serverStream) {
+	if x.id == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, x.id)
+}
+
+func (s *streams) find(call string) *serverStream {
+	id, ok := wire.ParseCall(call)
+	if !ok {
+		return nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.open[id]
+}
+
+// errSevered ends the streams of a connection that is lost: what was sent by way of it may be lost, too.
+var errSevered = endpoint.Unavailable.New("the instance lost its connection").WithReason(endpoint.ReasonInstanceLost)
+
+// sever ends the streams that began on a lost connection, or one before it.
+func (s *streams) sever(epoch uint64) {
+	s.mu.RLock()
+	var lost []*serverStream
+	for _, x := range s.open {
+		if x.epoch <= epoch {
+			lost = append(lost, x)
+		}
+	}
+	s.mu.RUnlock()
+	for _, x := range lost {
+		x.fail(errSevered)
+	}
+}
+
+// dam ends our streams at a service whose control subjects the broker denies us.
+func (m *replyMux) dam(service string) {
+	for _, s := range *m.table.Load() {
+		s.mu.Lock()
+		if s.secret != 0 && !s.left && s.sink != nil && s.ack != nil && s.ack.Service == service {
+			s.give(maybeDenied)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// streamed takes a frame about a stream of ours; false if it is none: the call is no stream, or the frame is for many calls. One
+// that asks, about a call that is not here, is told so.
+func (b *Bus) streamed(call string, m *nats.Msg) bool {
+	if x := b.streams.find(call); x != nil {
+		return x.deliver(m)
+	}
+	var none endpoint.Header
+	switch f := wire.ReadFrame(wire.Headers(m.Header), m.Data, &none, &none); f.Kind { //nolint:exhaustive // of no stream
+	case wire.PingFrame, wire.CancelFrame:
+		return false
+	case wire.ItemFrame, wire.BeatFrame, wire.WindowFrame, wire.HalfFrame:
+		switch {
+		case m.Reply == "":
+		case b.hostileReply(m.Reply):
+			b.malformed.Add(1)
+		default:
+			b.post(m.Reply, wire.WriteControl(wire.VerbUnknown))
+		}
+	}
+	return true
+}
+
+func (b *Bus) post(to string, h wire.Headers) {
+	_ = b.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h)}) // who asked asks again
+}
+
+// deliver takes a frame to the control subject of the stream; false for those that may be about other calls, too.
+func (x *serverStream) deliver(m *nats.Msg) bool {
+	if garbled(m) {
+		x.fail(x.fault(errUnreadable))
+		return true
+	}
+	var app, trailer endpoint.Header
+	f := wire.ReadFrame(wire.Headers(m.Header), m.Data, &app, &trailer)
+	if f.Kind == wire.PingFrame || f.Kind == wire.CancelFrame {
+		x.mu.Lock()
+		x.watch.Heard(time.Now())
+		x.mu.Unlock()
+		return false
+	}
+	x.mu.Lock()
+	err := x.frame(&f, m)
+	ours := err != nil && x.breaks(err)
+	x.mu.Unlock()
+	if ours {
+		if !errors.Is(err, endpoint.DataLoss) {
+			x.bus.malformed.Add(1)
+		}
+		x.hurt(err)
+	}
+	return true
+}
+
+// frame goes on with a frame (lock held), or returns why the stream can't.
+func (x *serverStream) frame(f *wire.Frame, m *nats.Msg) error {
+	if x.dead() {
+		return nil
+	}
+	x.watch.Heard(time.Now())
+	var err error
+	switch f.Kind {
+	case wire.BadFrame, wire.OpenFrame, wire.EndFrame, wire.ReplyFrame:
+		err = errUnreadable
+	case wire.HalfFrame:
+		if err = x.in.End(f.Count); err == nil {
+			x.eof = true
+			signal(x.news)
+		}
+	case wire.BeatFrame:
+		if m.Reply != "" && m.Reply != x.to {
+			if x.bus.hostileReply(m.Reply) {
+				err = errNoControl
+				break
+			}
+			x.to = m.Reply
+		}
+		err = x.take(f, m)
+	default:
+		err = x.take(f, m)
+	}
+	return x.faultOf(err)
+}
