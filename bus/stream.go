@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
 	"sync"
 	"time"
 
@@ -44,6 +45,9 @@ type line struct {
 	ended chan struct{}   // closed when this end is over
 	news  chan struct{}   // has an element when something came
 	room  chan struct{}   // has an element when something may be sent
+
+	plainItem wire.Headers // of itemHeaders
+	number    []string     // in it
 
 	mu    sync.Mutex
 	out   stream.Sender
@@ -265,6 +269,20 @@ func (l *line) sent(size int) {
 	defer l.mu.Unlock()
 	l.out.Sent(size)
 	l.watch.Active(time.Now())
+}
+
+// itemHeaders makes the headers of an item. Most have a number only: for those one map serves the whole stream, since what is
+// published is written at once, and one goroutine sends.
+func (l *line) itemHeaders(seq uint64, mediaType string) wire.Headers {
+	if mediaType != "" {
+		return wire.WriteItem(seq, mediaType)
+	}
+	if l.plainItem == nil {
+		l.number = make([]string, 1)
+		l.plainItem = wire.Headers{wire.Seq: l.number}
+	}
+	l.number[0] = strconv.FormatUint(seq, 10)
+	return l.plainItem
 }
 
 // publish sends what must not get lost. While the connection has no room it waits: that is how a slow network holds back who sends.

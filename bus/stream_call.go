@@ -194,7 +194,7 @@ func (x *clientStream) put(ctx context.Context, body []byte, mediaType string) e
 	if err != nil {
 		return err
 	}
-	h := wire.WriteItem(seq, mediaType)
+	h := x.itemHeaders(seq, mediaType)
 	switch err := x.publish(ctx, to, h, body); {
 	case err == nil:
 		x.sent(len(body))

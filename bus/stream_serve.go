@@ -226,8 +226,9 @@ func (x *serverStream) put(ctx context.Context, body []byte, mediaType string) e
 	if mediaType == x.asked {
 		mediaType = ""
 	}
-	h := wire.WriteItem(seq, mediaType)
+	h := x.itemHeaders(seq, mediaType)
 	if !x.heads && x.c.Reply.Len() > 0 {
+		h = wire.WriteItem(seq, mediaType)
 		if err := x.c.Reply.Fault(endpoint.Internal); err != nil {
 			return err
 		}
