@@ -14,6 +14,7 @@ import (
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
 	"postbus.example/codec"
+	"postbus.example/embedded"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
@@ -21,46 +22,84 @@ import (
 // How streams get on with the rest of the bus: accounts, direct calls, admission, middleware, permissions, crowds.
 
 func TestStreamsAcrossAccounts(t *testing.T) {
-	for _, export := range []string{"stream", "singleton"} {
-		t.Run(export, func(t *testing.T) {
-			s := accounts(t, exported(t), "response_type: "+export, "share: false")
-			service := as(t, s, "service", "_RI.svc", content(t))
-			serveStreams(t, service)
-			for _, opts := range [][]bus.Option{nil, {bus.WithHeaderMetadata()}} {
-				client := as(t, s, "root", "_RI.cli", append(opts, content(t))...)
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-				defer cancel()
-				if export == "singleton" {
-					continue // ends after an interval: see TestImportThatIsNoStream
-				}
-				sums, err := collect(doubler(client, "svc.double")(ctx, numbers(1000)))
-				assert.NoError(t, err)
-				assert.Equal(t, sums, upTo(1000, 2))
-				sums, err = collect(counter(client, "svc.count")(ctx, &AddRequest{A: 1000, B: 13}))
-				assert.Equal(t, len(sums), 1000)
-				failed(t, err, endpoint.FailedPrecondition, "", endpoint.Executed)
-				for v := range counter(client, "svc.count")(ctx, &AddRequest{A: 1_000_000}) {
-					if v.Sum == 100 {
-						break
-					}
-				}
-				nothingLeft(t, service, client)
+	s := accounts(t, exported(t), "response_type: stream", "share: false")
+	service := as(t, s, "service", "_RI.svc", content(t))
+	serveStreams(t, service)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, opts := range [][]bus.Option{nil, {bus.WithHeaderMetadata()}} {
+		client := as(t, s, "root", "_RI.cli", append(opts, content(t))...)
+		sums, err := collect(doubler(client, "svc.double")(ctx, numbers(1000)))
+		assert.NoError(t, err)
+		assert.Equal(t, sums, upTo(1000, 2))
+		sums, err = collect(counter(client, "svc.count")(ctx, &AddRequest{A: 1000, B: 13}))
+		assert.Equal(t, len(sums), 1000)
+		failed(t, err, endpoint.FailedPrecondition, "", endpoint.Executed)
+		for v := range counter(client, "svc.count")(ctx, &AddRequest{A: 1_000_000}) {
+			if v.Sum == 100 {
+				break
 			}
-		})
+		}
+		nothingLeft(t, service, client)
 	}
 }
 
-// Where an import lets one reply through, that is the open, and nothing comes behind it.
+// imported is a net with a service's account and a client's, which imports it.
+func imported(t *testing.T, export, grants string) (service, caller *bus.Bus) {
+	t.Helper()
+	n := bustest.NewNet(t, embedded.WithConfig(`accounts {
+		SVC { users: [ { user: service, password: service, `+grants+` } ], exports: [ { service: "svc.>", `+export+` } ] }
+		CLI { users: [ { user: client, password: client } ], imports: [ { service: { account: SVC, subject: "svc.>" } } ] }
+	}`))
+	user := func(name string) bus.Option { return bus.WithNATS(nats.UserInfo(name, name)) }
+	return n.Connect("service", quiet(), user("service")), n.Connect("caller", quiet(), user("client"))
+}
+
+// An import that lets one reply through lets the open through, and the caller knows an interval later.
 func TestImportThatIsNoStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := bustest.NewNet(t)
-		caller, narrow := n.Connect("caller", quiet()), n.Dial("narrow")
-		respond(t, narrow, "svc.tail", func(m *nats.Msg) {
-			_ = narrow.PublishMsg(&nats.Msg{Subject: m.Reply, Reply: "_INBOX.x", Header: nats.Header{"Rpc-Open": {"id"}}})
+		service, caller := imported(t, "response_type: singleton", "")
+		causes := make(chan cause, 1)
+		serve(t, service, "svc.tail", endpoint.NewServerStream(silentStream(causes)))
+		takes(t, heartbeat, func() {
+			_, err := collect(counter(caller, "svc.tail")(t.Context(), &AddRequest{A: 3}))
+			failed(t, err, endpoint.Unavailable, endpoint.ReasonImportNotStream, endpoint.MaybeExecuted)
 		})
-		_, err := collect(counter(caller, "svc.tail")(t.Context(), &AddRequest{}))
-		failed(t, err, endpoint.Internal, endpoint.ReasonProtocol, endpoint.MaybeExecuted)
+		<-causes
 	})
+}
+
+// A stream that carries nothing outlives what the broker's notes of replies last: the mapping of an import, and the permission
+// to reply.
+func TestQuietStreamsKeepTheirWayBack(t *testing.T) {
+	const expires = 20 * time.Second
+	for name, c := range map[string]struct{ export, grants string }{
+		"an import":       {`response_type: stream, threshold: "60s"`, ""},
+		"allow_responses": {"response_type: stream", `permissions: { subscribe: ">", allow_responses: { max: -1, expires: "20s" } }`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				service, caller := imported(t, c.export, c.grants)
+				serve(t, service, "svc.late", endpoint.NewBidiStream(func(ctx context.Context, in inSeq) outSeq {
+					return func(yield func(*AddResponse, error) bool) {
+						for range in {
+							for range 10 {
+								time.Sleep(expires)
+							}
+							if !yield(&AddResponse{1}, nil) {
+								return
+							}
+						}
+					}
+				}))
+				takes(t, 20*expires, func() {
+					sums, err := collect(doubler(caller, "svc.late")(t.Context(), numbers(2)))
+					assert.NoError(t, err)
+					assert.Equal(t, sums, []int{1, 1})
+				})
+			})
+		})
+	}
 }
 
 func TestDirectStreams(t *testing.T) {
