@@ -170,7 +170,9 @@ func TestStreamConnectionLost(t *testing.T) {
 				n, service, caller, causes := farStreams(t)
 				time.AfterFunc(time.Second, n.Link(link).Cut)
 				start := time.Now()
-				sums, err := collect(counter(caller, "svc.tail")(t.Context(), &AddRequest{A: 3}))
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // else a fault would take for ever
+				defer cancel()
+				sums, err := collect(counter(caller, "svc.tail")(ctx, &AddRequest{A: 3}))
 				assert.Equal(t, sums, []int{1, 2, 3})
 				outcome := endpoint.MaybeExecuted
 				if link == "service" {
