@@ -45,8 +45,9 @@ var silent = &endpoint.Call{}
 // waiting longer than wait. push never blocks, so a subscription's callback may call it.
 //
 // Waking a goroutine costs more than a quick handler. So while handlers are quick, one worker drains the ring and others
-// are added only when it does not keep up, which a watchdog sees within a millisecond; while handlers are slow, each job
-// gets a worker at once. Parked workers are reused.
+// are added only when it does not keep up, which a watchdog sees within a millisecond, or when no worker has come back for
+// another job for a while, which the next job sees; while handlers are slow, each job gets a worker at once. Parked workers
+// are reused.
 //
 //	push ──► ring ──► worker ──► run          quick: one worker, the watchdog adds
 //	  │        └────► expire ──► refuse       slow:  a worker for each job
@@ -68,6 +69,7 @@ type dispatcher struct {
 	crew    map[*worker]bool // all of them, but for those that closing sent home
 	pace    time.Duration    // moving average of what a job takes
 	taken   int              // jobs taken since the watchdog looked
+	moved   time.Time        // when one was last taken
 	watch   *time.Timer
 	watched bool
 	oldest  *time.Timer // for what waits longest
@@ -84,6 +86,7 @@ type dispatcher struct {
 
 const (
 	quick        = 100 * time.Microsecond // a pace below makes no worker for each job
+	stalled      = 100 * time.Microsecond // without a job taken, those at work are blocked
 	watchEvery   = time.Millisecond
 	keepsUp      = 20 // jobs a worker takes between two looks when it needs no help
 	paceShift    = 4  // weight of one job in the average: 1/16
@@ -114,6 +117,8 @@ func (d *dispatcher) push(j job) {
 	case free <= 0:
 		d.timeOldest()
 	case d.workers == 0 || d.pace >= quick && d.pending < d.n:
+		d.hire()
+	case d.pending == 0 && j.received.Sub(d.moved) > stalled: // none of them comes back soon
 		d.hire()
 	case !d.watched:
 		d.watched = true
@@ -187,6 +192,7 @@ func (d *dispatcher) work() {
 				d.line(w, &j, fresh)
 			}
 			d.taken++
+			d.moved = now
 			d.mu.Unlock()
 			d.waits(-1)
 			j.started = now

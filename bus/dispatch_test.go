@@ -272,3 +272,25 @@ func TestDispatcherHiresForAGrowingRing(t *testing.T) {
 		assert.Equal(t, late.Load(), int64(0), "late")
 	})
 }
+
+// A worker whose handler blocks is not waited for: what comes next gets one of its own, without a tick of the watchdog.
+func TestDispatcherSeesBlockedWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		block := make(chan struct{})
+		var running atomic.Int32
+		d := &dispatcher{limit: 100, backlog: 100, wait: time.Minute, waits: func(int64) {}, run: func(job) {
+			running.Add(1)
+			<-block
+		}}
+		d.push(job{msg: &nats.Msg{}, received: time.Now()})
+		synctest.Wait()
+		time.Sleep(2 * stalled)
+		start := time.Now()
+		d.push(job{msg: &nats.Msg{}, received: start})
+		synctest.Wait()
+		assert.Equal(t, running.Load(), int32(2))
+		assert.Equal(t, time.Since(start), time.Duration(0))
+		close(block)
+		<-d.close()
+	})
+}
