@@ -53,6 +53,7 @@ func (c *config) hear(o *nats.Options) error {
 		}
 	}
 	o.ReconnectedCB = func(nc *nats.Conn) {
+		c.refused.Store(nil)                      // in the order in which the broker speaks
 		c.reconnects.Store(nc.Stats().Reconnects) // which counts those that ended before they began, too
 		if b := c.hears.Load(); b != nil {
 			b.denials.forget()

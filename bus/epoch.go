@@ -74,7 +74,6 @@ func (b *Bus) became(s nats.Status) bool {
 	case nats.CONNECTED:
 		b.prepare()
 		b.maxPayload.Store(b.nc.MaxPayload()) // each server has its own; and this waits until the connection may be used
-		b.refused.Store(nil)
 		b.acked.renew()
 		b.kept.send(b)
 	case nats.CLOSED:
