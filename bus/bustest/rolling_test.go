@@ -154,6 +154,21 @@ func TestRow07LostBetweenServers(t *testing.T) {
 	assert.Equal(t, runs, len(l.ended)-len(l.failures()), "what succeeds is executed once, what fails is not")
 }
 
+// foundBy calls an instance until it is known to all callers' servers: one that finds it knows of its queue group, too.
+func foundBy(callers []endpoint.Unary[[]byte, []byte], id string, again <-chan time.Time) (err error) {
+	ctx, cancel := context.WithTimeout(endpoint.WithInstance(context.Background(), id), 10*time.Second)
+	defer cancel()
+	for _, call := range callers {
+		for _, err = call(ctx, nil); err != nil && ctx.Err() == nil; _, err = call(ctx, nil) {
+			<-again
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Row 7: an instance that leaves when its successor is known loses nothing, nor does it make anybody wait.
 func TestRow07Successor(t *testing.T) {
 	servers := cluster(t, 3).Servers()
@@ -175,6 +190,7 @@ func TestRow07Successor(t *testing.T) {
 		return true
 	}, "known everywhere")
 	ran.Store(0)
+	asked := 0 // beside the load
 	made := l.run(t, 0, func() error {
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
@@ -184,7 +200,10 @@ func TestRow07Successor(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			<-tick.C
+			if err := foundBy(l.callers, next.ID(), tick.C); err != nil {
+				return err
+			}
+			asked += len(l.callers)
 			l.duringf("restart %d, one drains", i)
 			if err := member.Drain(context.Background()); err != nil {
 				return err
@@ -193,14 +212,9 @@ func TestRow07Successor(t *testing.T) {
 		}
 		return nil
 	})
+	l.none(t)
 	l.report(t, restarts())
-	if full() {
-		l.none(t)
-	}
-	for _, r := range l.failures() { // a busy machine may tell its servers of the successor later than the test waits
-		assert.ErrorIs(t, r.err, endpoint.DeadlineExceeded, r.String())
-	}
-	assert.Equal(t, int(ran.Load()), made-len(l.failures()), "each is executed once, or lost between two servers")
+	assert.Equal(t, int(ran.Load()), made+asked, "each is executed once")
 }
 
 // slow is an endpoint whose handler takes its time.
