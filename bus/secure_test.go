@@ -220,6 +220,7 @@ func TestRow20CredentialsExpire(t *testing.T) {
 	assert.NoError(t, err)
 	// In their last second the broker lets them in again, and out.
 	assert.Eventually(t, func() bool { return time.Now().After(end) && b.Conn().IsReconnecting() }, "expired")
+	hears(t, b)
 	refused(t, b)
 	c.renew(time.Hour)
 	assert.Eventually(t, func() bool {
@@ -231,6 +232,19 @@ func TestRow20CredentialsExpire(t *testing.T) {
 	assert.Eventually(t, func() bool { return b.Conn().IsReconnecting() })
 	_, err = sum(t.Context(), &AddRequest{1, 2})
 	failed(t, err, endpoint.Unavailable, endpoint.ReasonDisconnected, endpoint.NotSent) // which is another thing
+}
+
+// hears waits until the bus knows why its connection is away: nats.go tells that a moment later. Until then it is just away.
+func hears(t testing.TB, b *bus.Bus) {
+	t.Helper()
+	assert.Eventually(t, func() bool {
+		_, err := adder(b, "svc.add")(t.Context(), &AddRequest{1, 2})
+		if errors.Is(err, endpoint.Unauthenticated) {
+			return true
+		}
+		failed(t, err, endpoint.Unavailable, endpoint.ReasonDisconnected, endpoint.NotSent)
+		return false
+	})
 }
 
 // refused checks that a bus that the broker does not let in says so of all that it is asked for.
@@ -292,6 +306,7 @@ func TestRow20CredentialsRevoked(t *testing.T) {
 
 	op.revoke(t, c)
 	assert.Eventually(t, func() bool { return owned.Conn().IsReconnecting() }, "revoked")
+	hears(t, owned)
 	refused(t, owned)
 	assert.Eventually(t, func() bool {
 		_, err := adder(patient, "svc.add")(t.Context(), &AddRequest{1, 2})
