@@ -91,7 +91,7 @@ func (g *gatherer) judge(now time.Time, took time.Duration, got int) {
 func (o *outlet) push() {
 	for len(o.buf) > 0 && !o.writing && o.err == nil {
 		out := o.buf
-		o.buf, o.writing = o.spare[:0], true
+		o.buf, o.spare, o.writing = o.spare[:0], nil, true // it is in use now, so nobody may find it there
 		o.mu.Unlock()
 		n, err := o.attempt(out)
 		o.mu.Lock()
@@ -103,7 +103,7 @@ func (o *outlet) push() {
 		case err != nil:
 			o.giveUp(err)
 		case n < len(out) && o.err == nil:
-			o.buf, o.spare = append(out[n:], o.buf...), nil
+			o.buf = append(out[n:], o.buf...)
 			o.linger()
 		case cap(out) <= 16*writeChunk:
 			o.spare = out[:0]

@@ -74,6 +74,36 @@ func TestPutKeepsTheOrder(t *testing.T) {
 	assert.NoError(t, o.Close())
 }
 
+// What is put while somebody writes never gets into what is being written, whatever the sizes: a burst leaves no buffer behind
+// that is in use twice.
+func TestPutWhileItWrites(t *testing.T) {
+	o, _ := putter(t)
+	var want, got bytes.Buffer
+	lines, deep := 0, 0
+	put := func(size int) {
+		lines++
+		head := fmt.Sprintf("%d ", lines)
+		body := string(noise(size + lines))
+		_, _ = want.WriteString(head + body + "\r\n")
+		post(t, o, head, body)
+	}
+	sizes := []int{10, 20 * writeChunk, 30, 40, 50, 17 * writeChunk, 60, 70}
+	o.attempt = func(p []byte) (int, error) {
+		if deep < len(sizes) {
+			deep++
+			put(sizes[deep-1])
+			put(sizes[deep-1])
+		}
+		return got.Write(p)
+	}
+	put(1)
+	put(1)
+	assert.Equal(t, deep, len(sizes))
+	assert.True(t, bytes.Equal(got.Bytes(), want.Bytes()))
+	assert.Equal(t, o.waiting.Load(), int64(0))
+	assert.NoError(t, o.Close())
+}
+
 // A peer that reads nothing holds nobody up: what does not go waits, and is refused where too much does.
 func TestPutDoesNotWaitForThePeer(t *testing.T) {
 	o, far := putter(t)

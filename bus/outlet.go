@@ -118,7 +118,7 @@ func (o *outlet) drain() {
 	defer o.mu.Unlock()
 	for len(o.buf) > 0 && o.err == nil {
 		out := o.buf
-		o.buf = o.spare[:0]
+		o.buf, o.spare = o.spare[:0], nil
 		for chunk := range slices.Chunk(out, writeChunk) {
 			o.bound()
 			o.mu.Unlock()
@@ -130,8 +130,8 @@ func (o *outlet) drain() {
 				break
 			}
 		}
-		if o.spare = out[:0]; cap(out) > 16*writeChunk {
-			o.spare = nil // a burst must not be paid for ever
+		if cap(out) <= 16*writeChunk { // a burst must not be paid for ever
+			o.spare = out[:0]
 		}
 	}
 	_ = o.Conn.SetWriteDeadline(time.Time{})
