@@ -66,7 +66,7 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	if p.bus.buffers && !p.bus.nc.IsConnected() { // its reconnect buffer would send the request later
 		return nil, p.bus.offline()
 	}
-	now := time.Now()
+	now := c.Now()
 	deadline, done := endpoint.Wait(ctx)
 	if deadline.IsZero() {
 		deadline = now.Add(p.bus.timeout)

@@ -169,6 +169,7 @@ func (op *operation) run(j job) {
 	op.meter.Run(1)
 	c := endpoint.NewCall(op.spec, op.subject, endpoint.ServerSide)
 	c.SetReceived(j.received)
+	c.SetNow(j.started)
 	c.SetInstance(op.bus.id)
 	var meta wire.Request
 	var failed *endpoint.Error

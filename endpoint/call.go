@@ -18,6 +18,7 @@ type Call struct {
 	Spec    *Spec
 	Subject string
 	Side    Side
+	encoded bool   // of the request: body is what msg became
 	place   place  // in the chain, see guard
 	Attempt int    // 0 for the first
 	Header  Header // request metadata: read by servers, written by clients
@@ -28,15 +29,15 @@ type Call struct {
 	instance string
 	trace    string
 	received time.Time
-	codec    codec.Codec // how this side encodes, and decodes what is of its media type
-	codecs   codec.Set   // what else a server's request items may come in
+	since    time.Duration // from then to the time that is handed on, see Now
+	codec    codec.Codec   // how this side encodes, and decodes what is of its media type
+	codecs   codec.Set     // what else a server's request items may come in
 	recv     func() (any, error)
 	send     func(any) error
 
 	// The request: the message, and its encoding. mu guards both of the root: attempts may run at once.
 	mu       sync.Mutex
 	msg      any
-	encoded  bool
 	body     []byte
 	bodyType string
 	bodyErr  *Error
@@ -99,20 +100,29 @@ func (c *Call) Encoded() (body []byte, mediaType string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.encoded {
-		r.encoded = true
-		if r.msg != nil {
-			r.body, r.bodyType, r.buf, err = encode(r.codec, r.msg)
-			if err != nil {
-				r.bodyErr = encodeFault(InvalidArgument, err, "request", r.msg).WithOutcome(NotSent)
-			}
-		} else if r.codec != nil {
-			r.bodyType = r.codec.Name()
+		r.encodeRequest()
+		if r.buf != nil {
+			c.hush() // a large message takes a while
 		}
 	}
 	if r.bodyErr != nil {
 		return nil, r.bodyType, r.bodyErr
 	}
 	return r.body, r.bodyType, nil
+}
+
+// encodeRequest makes the body of the first attempt, which all share (lock held).
+func (c *Call) encodeRequest() {
+	c.encoded = true
+	switch {
+	case c.msg != nil:
+		var err error
+		if c.body, c.bodyType, c.buf, err = encode(c.codec, c.msg); err != nil {
+			c.bodyErr = encodeFault(InvalidArgument, err, "request", c.msg).WithOutcome(NotSent)
+		}
+	case c.codec != nil:
+		c.bodyType = c.codec.Name()
+	}
 }
 
 // SetBody gives a server's call its request as it arrived, with its media type and the codec for it (nil if the message

@@ -131,6 +131,7 @@ func (k *caller) start(ctx context.Context, msg any, f *feed) (*Call, context.Co
 	now := time.Now()
 	c := NewCall(k.spec, k.subject, ClientSide)
 	c.msg, c.codec, c.received = msg, k.codec, now
+	c.SetNow(now)
 	if fields, _ := ctx.Value(headerKey{}).([]field); len(fields) > 0 {
 		c.Header.fields = append(c.Header.fields, fields...)
 	}

@@ -10,8 +10,9 @@ import (
 	"strings"
 )
 
-// place is where an attempt is in its chain: how many guards it is inside of, and how many it ever was.
-type place struct{ at, deepest uint16 }
+// place is where an attempt is in its chain: how many guards it is inside of, and how many it ever was; and who is told the
+// time, one more than where that one stands, see Now.
+type place struct{ at, deepest, clock uint16 }
 
 // guard stands between two middlewares of a chain and holds the outer one to calling next once, the inner one to returning
 // a reply of the right type. What is wrong fails the call as internal; the cause names the function, for the log.
@@ -28,10 +29,10 @@ func guard(h Handler) Handler {
 			return nil, c.misused(nil, errors.New(callerName()+" called next twice"))
 		}
 		if before.at < math.MaxUint16 {
-			c.place = place{before.at + 1, before.at + 1}
+			c.place = place{before.at + 1, before.at + 1, before.clock}
 		}
 		reply, err := h(ctx, c)
-		c.place.at = before.at
+		c.place = place{at: before.at, deepest: c.place.deepest}
 		if err != nil || reply == c.replyMsg && reply != nil { // the message that travelled is of the type
 			return reply, err
 		}

@@ -37,8 +37,12 @@ func OnClient(mws ...Middleware) Middleware { return onSide(ClientSide, mws) }
 func onSide(side Side, mws []Middleware) Middleware {
 	chain := Chain(mws...)
 	return func(next Handler) Handler {
-		wrapped := guard(chain(next))
+		wrapped := guard(chain(func(ctx context.Context, c *Call) (any, error) {
+			c.AtOnce() // between two guards
+			return next(ctx, c)
+		}))
 		return func(ctx context.Context, c *Call) (any, error) {
+			c.AtOnce()
 			if c.Side == side {
 				return wrapped(ctx, c)
 			}

@@ -160,6 +160,7 @@ func Breaker(p BreakerPolicy) endpoint.Middleware {
 	return func(next endpoint.Handler) endpoint.Handler {
 		var bound subjectBinding[circuit]
 		return func(ctx context.Context, c *endpoint.Call) (any, error) {
+			c.AtOnce()
 			if c.Spec.Kind == endpoint.GatherKind {
 				return next(ctx, c)
 			}

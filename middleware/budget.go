@@ -40,6 +40,7 @@ type Budget struct {
 	calls [budgetSlots]budgetCount
 	mu    sync.Mutex // orders those that take
 	taken [budgetSlots]budgetCount
+	last  atomic.Uint64 // the slot in which one was taken last, 0 for none
 }
 
 // budgetParts is the number of slots of a window. One slot more holds the part of the window before the current, partial one.
@@ -51,7 +52,7 @@ const (
 // NewBudget makes a budget. The zero policy gives 10 % of calls plus 10/s, over 10 s.
 func NewBudget(p BudgetPolicy) *Budget { return &Budget{policy: p} }
 
-func (b *Budget) start() {
+func (b *Budget) start(now time.Time) {
 	b.once.Do(func() {
 		p := &b.policy
 		if p.Ratio == 0 {
@@ -66,19 +67,19 @@ func (b *Budget) start() {
 		p.Ratio, p.PerSecond = max(p.Ratio, 0), max(p.PerSecond, 0)
 		b.slot = max(p.Window, time.Millisecond) / budgetParts
 		b.floor = p.PerSecond * (b.slot * budgetParts).Seconds()
-		b.begin = time.Now()
+		b.begin = now
 	})
 }
 
-// now returns the number of the current slot, from 1 on; slot 0 is that of a counter never used.
-func (b *Budget) now() uint64 {
-	b.start()
-	return uint64(time.Since(b.begin)/b.slot) + 1
+// at returns the number of the slot of a time, from 1 on; slot 0 is that of a counter never used.
+func (b *Budget) at(now time.Time) uint64 {
+	b.start(now)
+	return uint64(max(now.Sub(b.begin), 0)/b.slot) + 1
 }
 
 // deposit counts a call. It takes no lock: every call does it.
-func (b *Budget) deposit() {
-	now := b.now()
+func (b *Budget) deposit(at time.Time) {
+	now := b.at(at)
 	b.calls[now%budgetSlots].add(now)
 }
 
@@ -93,16 +94,23 @@ func (b *Budget) left(now uint64) float64 {
 }
 
 // empty reports that take would say no.
-func (b *Budget) empty() bool { return b.left(b.now()) < 1 }
+func (b *Budget) empty(at time.Time) bool {
+	now := b.at(at)
+	if last := b.last.Load(); b.floor >= 1 && (last == 0 || now >= last+budgetSlots) {
+		return false // the good days: every call that may be tried again asks
+	}
+	return b.left(now) < 1
+}
 
 // take asks for one further attempt of a call.
 func (b *Budget) take(c *endpoint.Call) bool {
 	b.mu.Lock()
-	now := b.now()
+	now := b.at(time.Now())
 	left := b.left(now)
 	ok := left >= 1
 	if ok {
 		b.taken[now%budgetSlots].add(now)
+		b.last.Store(now)
 		left--
 	}
 	b.mu.Unlock()

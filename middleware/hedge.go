@@ -167,14 +167,13 @@ func (b *hedgeBinding) tail(c *endpoint.Call) *tail {
 
 // call makes one attempt of a call, and a second one beside it if it takes long.
 func (b *hedgeBinding) call(ctx context.Context, c *endpoint.Call) (reply any, err error) {
-	t, shared := b.tail(c), b.budget(c)
+	start, t, shared := c.Now(), b.tail(c), b.budget(c)
 	if c.Attempt == 0 {
-		t.extra.deposit()
+		t.extra.deposit(start)
 		if shared != nil && b.lender == nil {
-			shared.deposit()
+			shared.deposit(start)
 		}
 	}
-	start := time.Now()
 	if delay := b.delay(ctx, t, shared, start); delay > 0 {
 		reply, err = b.race(ctx, c, t, shared, delay)
 	} else {
@@ -196,7 +195,7 @@ func (b *hedgeBinding) delay(ctx context.Context, t *tail, shared *Budget, start
 	if d, ok := ctx.Deadline(); ok && d.Sub(start) <= delay {
 		return 0
 	}
-	if t.extra.empty() || shared != nil && shared.empty() {
+	if t.extra.empty(start) || shared != nil && shared.empty(start) {
 		return 0
 	}
 	return delay

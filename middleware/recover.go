@@ -26,6 +26,7 @@ func Recover() endpoint.Middleware {
 					reply, err = nil, e
 				}
 			}()
+			c.AtOnce()
 			return next(ctx, c)
 		}
 	}

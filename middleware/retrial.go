@@ -106,7 +106,7 @@ func (t *retrial) try(ctx context.Context) any {
 	a := t.call.Retry()
 	a.Header = t.header.Clone()
 	a.SetTrace(t.trace)
-	reply, f := t.attempt(ctx, a, t.budget, t.tries >= t.policy.Attempts)
+	reply, f := t.attempt(ctx, a, t.budget, a.Received(), t.tries >= t.policy.Attempts)
 	if f.err != nil {
 		t.record(a, f)
 		return nil

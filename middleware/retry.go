@@ -161,14 +161,15 @@ func (b *retryBinding) of(c *endpoint.Call) *Budget {
 
 // call makes the first attempt, and leaves everything else to a retrial.
 func (b *retryBinding) call(ctx context.Context, c *endpoint.Call) (any, error) {
+	now := c.Now()
 	budget := b.of(c)
-	budget.deposit()
+	budget.deposit(now)
 	var header endpoint.Header
 	if c.Header.Len() > 0 { // inner middleware writes to the first attempt's, which is the call's own
 		header = c.Header.Clone()
 	}
 	trace := c.Trace()
-	reply, f := b.attempt(ctx, c, budget, b.policy.Attempts == 1)
+	reply, f := b.attempt(ctx, c, budget, now, b.policy.Attempts == 1)
 	if f.err == nil {
 		if b.gates.waiting.Load() > 0 {
 			b.gates.opened(gateKey(ctx, c))
@@ -190,8 +191,7 @@ type failure struct {
 var errAttempt = &timeoutError{"the attempt's time is up"}
 
 // attempt makes one attempt within its own bound. last tells that there can be none after it.
-func (b *retryBinding) attempt(ctx context.Context, a *endpoint.Call, budget *Budget, last bool) (any, failure) {
-	start := time.Now()
+func (b *retryBinding) attempt(ctx context.Context, a *endpoint.Call, budget *Budget, start time.Time, last bool) (any, failure) {
 	deadline := b.bind(ctx, a, budget, start, last)
 	if deadline.IsZero() {
 		reply, err := b.next(ctx, a)
@@ -221,7 +221,7 @@ func (b *retryBinding) bind(ctx context.Context, a *endpoint.Call, budget *Budge
 	outer, ok := ctx.Deadline()
 	d := b.policy.AttemptTimeout
 	if d == 0 {
-		if !ok || last || budget.empty() {
+		if !ok || last || budget.empty(start) {
 			return time.Time{}
 		}
 		d = outer.Sub(start) / attemptShare

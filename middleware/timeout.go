@@ -26,10 +26,11 @@ func Timeout(d time.Duration) endpoint.Middleware {
 	cause := &timeoutError{fmt.Sprintf("the timeout of %v passed", d)}
 	return func(next endpoint.Handler) endpoint.Handler {
 		return func(ctx context.Context, c *endpoint.Call) (any, error) {
+			now := c.Now()
 			if c.Spec.Kind != endpoint.UnaryKind && c.Spec.Kind != endpoint.GatherKind {
 				return next(ctx, c)
 			}
-			deadline := time.Now().Add(d)
+			deadline := now.Add(d)
 			if outer, ok := ctx.Deadline(); ok && !deadline.Before(outer) {
 				return next(ctx, c)
 			}

@@ -117,7 +117,7 @@ var errGone = endpoint.Internal.New("").WithReason(endpoint.ReasonPanic)
 func (b *binding) call(ctx context.Context, c *endpoint.Call) (reply any, err error) {
 	s := b.of(c)
 	s.inFlight.Inc()
-	start, returned := time.Now(), false
+	start, returned := c.Now(), false
 	defer func() { // it recovers nothing: a panic goes on, with the stack it has
 		s.inFlight.Dec()
 		ended := err

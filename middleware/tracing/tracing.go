@@ -128,6 +128,7 @@ func (s *scope) holds(c *endpoint.Call) bool {
 
 // call tells a call from an attempt. Attempts of what is not recorded aren't either: they go out with the call's context.
 func (h *handler) call(ctx context.Context, c *endpoint.Call) (any, error) {
+	c.AtOnce()
 	s, _ := ctx.Value(h.tracing).(*scope)
 	switch {
 	case s == nil || !s.holds(c):
