@@ -30,13 +30,13 @@ var costs = []struct {
 	came string // the trace that came with a request
 	want float64
 }{
-	{"client, never sampled", never(), endpoint.ClientSide, "", 6},
-	{"client, no provider", nil, endpoint.ClientSide, "", 3},
-	{"client, noop provider", noop.NewTracerProvider(), endpoint.ClientSide, "", 3},
+	{"client, never sampled", never(), endpoint.ClientSide, "", 5},
+	{"client, no provider", nil, endpoint.ClientSide, "", 2},
+	{"client, noop provider", noop.NewTracerProvider(), endpoint.ClientSide, "", 2},
 	{"server, never sampled", never(), endpoint.ServerSide, "", 5},
-	{"server, below an unsampled trace", sdk.NewTracerProvider(), endpoint.ServerSide, unsampled, 6},
+	{"server, below an unsampled trace", sdk.NewTracerProvider(), endpoint.ServerSide, unsampled, 4},
 	{"server, no provider", nil, endpoint.ServerSide, "", 2},
-	{"server, no provider, unsampled trace", nil, endpoint.ServerSide, unsampled, 3},
+	{"server, no provider, unsampled trace", nil, endpoint.ServerSide, unsampled, 1},
 }
 
 // one returns a function that makes one call, with options in the order of a chain.

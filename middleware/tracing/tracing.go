@@ -42,9 +42,12 @@ func New(tp trace.TracerProvider, prop propagation.TextMapPropagator, opts ...Op
 		tp = noop.NewTracerProvider()
 	}
 	if absent(prop) {
-		prop = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+		prop = w3c()
 	}
-	t := &tracing{tracer: tp.Tracer(scopeName, trace.WithSchemaURL(schemaURL)), prop: prop}
+	t := &tracing{
+		tracer: tp.Tracer(scopeName, trace.WithSchemaURL(schemaURL)), prop: prop, w3c: isW3C(prop),
+		spanKey: keyOfSpans(), remote: noop.Span{},
+	}
 	t.fields = slices.DeleteFunc(prop.Fields(), func(name string) bool { return name == baggageName })
 	for _, o := range opts {
 		if o != nil {
@@ -69,7 +72,10 @@ func absent(v any) bool {
 type tracing struct {
 	tracer    trace.Tracer
 	prop      propagation.TextMapPropagator
-	fields    []string // what the propagator writes of a trace
+	w3c       bool       // prop is that of w3c
+	fields    []string   // what the propagator writes of a trace
+	spanKey   any        // see keyOfSpans
+	remote    trace.Span // what each remote span is made of
 	untrusted func(*endpoint.Call) bool
 }
 
@@ -103,37 +109,14 @@ func (h *handler) of(c *endpoint.Call) *binding {
 	return b
 }
 
-// scope is the context below a call's span. It knows its call, so that the same middleware value finds out that it stands
-// around an attempt of that very call: the call itself, or a later attempt by the same caller. A call that a handler or a
-// middleware makes with the context is another one, and traced as such.
-type scope struct {
-	context.Context
-
-	of   *tracing
-	call *endpoint.Call
-	span trace.Span
-}
-
-// Value finds the scope by its middleware value, and otherwise what the context holds.
-func (s *scope) Value(key any) any {
-	if key == any(s.of) {
-		return s
-	}
-	return s.Context.Value(key)
-}
-
-func (s *scope) holds(c *endpoint.Call) bool {
-	return c == s.call || c.Side == endpoint.ClientSide && c.Attempt > 0 && c.Spec == s.call.Spec
-}
-
 // call tells a call from an attempt. Attempts of what is not recorded aren't either: they go out with the call's context.
 func (h *handler) call(ctx context.Context, c *endpoint.Call) (any, error) {
 	c.AtOnce()
-	s, _ := ctx.Value(h.tracing).(*scope)
+	m, _ := ctx.Value(h.tracing).(*mark)
 	switch {
-	case s == nil || !s.holds(c):
+	case m == nil || !m.holds(c):
 		return h.whole(ctx, c)
-	case c.Side == endpoint.ServerSide || !s.span.IsRecording():
+	case c.Side == endpoint.ServerSide || !m.recording:
 		return h.next(ctx, c)
 	default:
 		return h.attempt(ctx, c)
@@ -142,36 +125,45 @@ func (h *handler) call(ctx context.Context, c *endpoint.Call) (any, error) {
 
 // whole makes the span of a call.
 func (h *handler) whole(ctx context.Context, c *endpoint.Call) (any, error) {
-	own, span := h.start(ctx, c)
-	s := &scope{Context: own, of: h.tracing, call: c, span: span}
 	if c.Side == endpoint.ServerSide {
-		return h.run(s, c, span)
+		return h.serve(ctx, c)
 	}
-	h.inject(own, c, span.SpanContext())
-	return h.run(endpoint.WithValues(ctx, s), c, span)
+	parent, link := h.parent(ctx, c)
+	own, span := h.start(parent, link, c)
+	sc := span.SpanContext()
+	h.inject(own, c, sc)
+	s := &scope{Context: ctx, mark: mark{h.tracing, c, span.IsRecording()}, values: own}
+	return h.run(s, c, span)
 }
 
-func (h *handler) start(ctx context.Context, c *endpoint.Call) (context.Context, trace.Span) {
+// serve makes the span of a handler.
+func (h *handler) serve(ctx context.Context, c *endpoint.Call) (any, error) {
+	a := &arrival{Context: ctx, mark: mark{of: h.tracing, call: c}}
+	parent, link := h.origin(a, c)
+	own, span := h.start(parent, link, c)
+	if span.IsRecording() && !c.Received().IsZero() {
+		span.SetAttributes(keyQueueWait.Float64(max(time.Since(c.Received()).Seconds(), 0)))
+	}
+	h.show(parent, c, span.SpanContext())
+	return h.run(own, c, span)
+}
+
+// start begins a span, which run ends.
+//
+//nolint:spancheck // run does
+func (h *handler) start(parent context.Context, link trace.SpanContext, c *endpoint.Call) (context.Context, trace.Span) {
 	b := h.of(c)
 	options := b.options
-	parent, link := h.parent(ctx, c)
 	if link.IsValid() {
 		options = append(slices.Clip(options), trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: link}))
 	}
-	own, span := h.tracer.Start(parent, b.method, options...)
-	if c.Side == endpoint.ServerSide {
-		if span.IsRecording() && !c.Received().IsZero() {
-			span.SetAttributes(keyQueueWait.Float64(max(time.Since(c.Received()).Seconds(), 0)))
-		}
-		h.show(parent, own, c, span.SpanContext())
-	}
-	return own, span
+	return h.tracer.Start(parent, b.method, options...)
 }
 
 // show lets logs and exemplars see the span. One that is not sampled and goes on with the trace that came may stay unseen.
-func (*tracing) show(parent, own context.Context, c *endpoint.Call, sc trace.SpanContext) {
+func (*tracing) show(parent context.Context, c *endpoint.Call, sc trace.SpanContext) {
 	if sc.IsValid() && (sc.IsSampled() || c.Trace() == "" || trace.SpanContextFromContext(parent).TraceID() != sc.TraceID()) {
-		propagation.TraceContext{}.Inject(own, unsampled{carrier{c}})
+		c.SetTrace(writeParent(sc))
 	}
 }
 
@@ -185,6 +177,17 @@ func (h *handler) attempt(ctx context.Context, c *endpoint.Call) (any, error) {
 	defer c.SetTrace(c.Trace()) // to who looks at the call afterwards it is the call's
 	h.inject(own, c, span.SpanContext())
 	return h.run(endpoint.WithValues(ctx, own), c, span)
+}
+
+// origin is parent for a handler. Of most requests there is nothing but a traceparent, which the arrival itself takes.
+func (t *tracing) origin(a *arrival, c *endpoint.Call) (_ context.Context, link trace.SpanContext) {
+	if t.w3c && t.spanKey != nil && t.untrusted == nil && c.Header.Len() == 0 {
+		if sc, ok := readParent(c.Trace()); ok {
+			a.came = remote{t.remote, sc}
+			return a, link
+		}
+	}
+	return t.parent(a, c)
 }
 
 // parent returns ctx with the trace and the baggage that came with the call, or else the span to link to. A span that the
@@ -209,8 +212,10 @@ func (t *tracing) parent(ctx context.Context, c *endpoint.Call) (_ context.Conte
 		return ctx, link
 	}
 	out := t.prop.Extract(ctx, carrier{c})
-	if b := baggage.FromContext(ctx); c.Side == endpoint.ClientSide && b.Len() > 0 {
-		out = baggage.ContextWithBaggage(out, b)
+	if c.Side == endpoint.ClientSide {
+		if b := baggage.FromContext(ctx); b.Len() > 0 {
+			out = baggage.ContextWithBaggage(out, b)
+		}
 	}
 	return out, link
 }
@@ -220,9 +225,14 @@ func (t *tracing) inject(ctx context.Context, c *endpoint.Call, sc trace.SpanCon
 	if sc.IsValid() {
 		t.drop(c)
 	}
-	if sc.IsSampled() {
+	switch {
+	case t.w3c && !sc.IsSampled() && baggage.FromContext(ctx).Len() == 0:
+		if sc.IsValid() {
+			c.SetTrace(writeParent(sc))
+		}
+	case sc.IsSampled():
 		t.prop.Inject(ctx, carrier{c})
-	} else {
+	default:
 		t.prop.Inject(ctx, unsampled{carrier{c}})
 	}
 }
