@@ -146,7 +146,7 @@ func (p *BreakerPolicy) complete() []error {
 // callers from a handler whose own needs are not met, and counts what the peer is told. Streams of all kinds count once,
 // by their end. Gathers pass through: they have no verdict of their own.
 //
-// The good path costs one allocation and a short lock of the subject, a refusal one allocation.
+// The good path costs no allocation and no lock, a refusal one allocation.
 func Breaker(p BreakerPolicy) endpoint.Middleware {
 	if faults := p.complete(); faults != nil {
 		return broken("Breaker", faults...)

@@ -10,14 +10,16 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// circuit is the breaker of one subject: gobreaker's state machine and window, and around it what calls need.
+// circuit is the breaker of one subject: gobreaker's state machine, and around it what calls need.
 //
-// A call in the closed state asks gobreaker only at its end, so that it counts when it ended: gobreaker's window goes by
-// the start, and would drop the very calls that hung for longer than the window. A trial asks at its start.
+// A call in the closed state counts when it ended: gobreaker's window goes by the start, and would drop the very calls that
+// hung for longer than the window. So the window is ours, and gobreaker is told of failures, after which it asks whether to
+// open. A trial asks at its start.
 type circuit struct {
 	policy  *BreakerPolicy
 	subject string
 	state   atomic.Uint64 // the number of changes, times 4, plus the BreakerState; written under mu
+	tally   tally         // of the closed state
 
 	mu      sync.Mutex // around each use of two, whose own lock is never contended, then
 	two     *gobreaker.TwoStepCircuitBreaker[struct{}]
@@ -44,10 +46,9 @@ type ticket struct {
 
 func (x *circuit) prepare(p *BreakerPolicy, subject string) {
 	x.policy, x.subject = p, subject
+	x.tally.start(p.Window)
 	x.two = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:   uint32(min(p.Trials, math.MaxInt32)),
-		Interval:      p.Window,
-		BucketPeriod:  p.Window / breakerBuckets,
 		Timeout:       p.OpenFor - 1, // it stays open for longer than that
 		ReadyToTrip:   x.trips,
 		OnStateChange: func(_ string, from, to gobreaker.State) { x.changed(stateOf(from), stateOf(to)) },
@@ -66,12 +67,13 @@ func stateOf(s gobreaker.State) BreakerState {
 	}
 }
 
-func (x *circuit) trips(n gobreaker.Counts) bool {
-	if int64(n.ConsecutiveFailures) >= int64(x.policy.Failures) {
+// trips decides by our own counts: of the closed state gobreaker knows the failures alone.
+func (x *circuit) trips(gobreaker.Counts) bool {
+	calls, failures, inRow := x.tally.sum()
+	if inRow >= uint64(x.policy.Failures) {
 		return true
 	}
-	calls := int64(n.TotalFailures) + int64(n.TotalSuccesses)
-	return calls >= int64(x.policy.MinCalls) && float64(n.TotalFailures) >= x.policy.FailureRatio*float64(calls)
+	return calls >= uint64(x.policy.MinCalls) && float64(failures) >= x.policy.FailureRatio*float64(calls)
 }
 
 // changed runs under gobreaker's lock and ours: it only takes notes.
@@ -81,6 +83,7 @@ func (x *circuit) changed(from, to BreakerState) {
 		t.done = nil
 	}
 	x.trials = nil
+	x.tally.clear()
 	if to == BreakerOpen {
 		x.until = time.Now().Add(x.policy.OpenFor)
 	}
@@ -137,15 +140,22 @@ func (x *circuit) leave(t ticket, verdict error) {
 	if t.trial == nil && verdict == errNoVerdict { //nolint:errorlint // identity is meant
 		return
 	}
+	if t.trial == nil && verdict == nil {
+		if x.state.Load() == t.state { // else it began before the last change, and says nothing of now
+			x.tally.success()
+		}
+		return
+	}
 	x.mu.Lock()
 	defer x.unlock()
 	if t.trial != nil {
 		x.end(t.trial, verdict)
 		return
 	}
-	if x.state.Load() != t.state { // it began before the last change, and says nothing of now
+	if x.state.Load() != t.state {
 		return
 	}
+	x.tally.failure()
 	if done, err := x.two.Allow(); err == nil {
 		done(verdict)
 	}
