@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
@@ -22,9 +24,9 @@ type shrinking struct {
 	opts *server.Options
 }
 
-func newShrinking(t *testing.T) *shrinking {
+func newShrinking(t *testing.T, config *tls.Config) *shrinking {
 	t.Helper()
-	opts := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true}
+	opts := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, TLSConfig: config, TLSTimeout: 10}
 	ns, err := server.NewServer(opts.Clone())
 	assert.NoError(t, err)
 	go ns.Start()
@@ -74,12 +76,19 @@ var closings = map[string]func(t *testing.T) closing{
 	},
 	"a request over a limit that shrank": func(t *testing.T) closing {
 		t.Helper()
-		s := newShrinking(t)
+		s := newShrinking(t, nil)
 		return closing{url: s.ns.ClientURL(), close: s.request}
+	},
+	"a request over a limit that shrank, over TLS": func(t *testing.T) closing {
+		t.Helper()
+		ours := newAuthority(t)
+		s := newShrinking(t, &tls.Config{Certificates: []tls.Certificate{ours.of(t, "server")}, MinVersion: tls.VersionTLS13})
+		config := &tls.Config{RootCAs: ours.pool, MinVersion: tls.VersionTLS13}
+		return closing{url: s.ns.ClientURL(), opts: []bus.Option{bus.WithNATS(nats.Secure(config))}, close: s.request}
 	},
 	"a reply over a limit that shrank": func(t *testing.T) closing {
 		t.Helper()
-		s := newShrinking(t)
+		s := newShrinking(t, nil)
 		return closing{url: s.ns.ClientURL(), close: s.reply}
 	},
 	"credentials that expired": func(t *testing.T) closing {

@@ -14,7 +14,7 @@ import (
 // Who reads can't tell a word from a piece of a message that looks like it. What looks like one waits until the next bytes
 // prove that it was not the last, or until they would have come: a broker that hangs up does so at once.
 //
-// A connection with TLS keeps its words from us.
+// A connection on which nats.go does TLS itself keeps its words from us, see cover.
 
 // farewells are the last words that are no reason to stay away.
 var farewells = [][]byte{

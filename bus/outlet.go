@@ -32,21 +32,19 @@ const (
 type outlet struct {
 	net.Conn
 	gatherer // guarded by mu
+	*backlog
 
-	made     time.Time
 	patience time.Duration
 	attempt  func([]byte) (int, error) // writes what goes at once; nil where that can't be had
 	epoch    uint64
 	sever    func(epoch uint64, closed bool) // is told when the connection is lost, or was closed by this end; must not block
 
-	waiting atomic.Int64  // bytes in buf and in the hands of drain, and those that are reserved
-	moved   atomic.Int64  // when the network last took something of buf, in nanoseconds since made; 0 while nothing waits
-	up      atomic.Bool   // hands were shaken, and it is neither closed nor lost
-	word    []byte        // what was read last, and may be the last word
-	turn    chan struct{} // held by the one of those who wait for room that looks for it
-	room    chan struct{} // has an element when there may be some
+	up      atomic.Bool // hands were shaken, and it is neither closed nor lost
+	word    []byte      // what was read last, and may be the last word
+	first   firstLine   // what was read before
+	beneath *outlet     // what writes to the network where TLS is between; nil: this one does
 
-	plain bool        // what is written is the protocol itself, without TLS and the like; nats.go's lock guards it
+	plain bool        // what is written is the protocol itself, not covered by others than us; nats.go's lock guards it
 	ready atomic.Bool // requests may be put into it, see put
 
 	mu      sync.Mutex
@@ -59,10 +57,19 @@ type outlet struct {
 	err     error // why it was given up
 }
 
+// backlog is what waits to be written, whatever layers it went through.
+type backlog struct {
+	made    time.Time
+	waiting atomic.Int64  // bytes in a buffer and in the hands of who writes it, and those that are reserved
+	moved   atomic.Int64  // when the network last took something of a buffer, in nanoseconds since made; 0 while nothing waits
+	turn    chan struct{} // held by the one of those who wait for room that looks for it
+	room    chan struct{} // has an element when there may be some
+}
+
 func newOutlet(c net.Conn, patience time.Duration) *outlet {
 	o := &outlet{
-		Conn: c, made: time.Now(), patience: patience, attempt: attempts(c), sever: func(uint64, bool) {},
-		turn: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		Conn: c, patience: patience, attempt: attempts(c), sever: func(uint64, bool) {},
+		backlog: &backlog{made: time.Now(), turn: make(chan struct{}, 1), room: make(chan struct{}, 1)},
 	}
 	o.drained.L = &o.mu
 	return o
@@ -70,11 +77,26 @@ func newOutlet(c net.Conn, patience time.Duration) *outlet {
 
 // Write takes all of p, or none. It waits only where others than calls fill the connection.
 func (o *outlet) Write(p []byte) (int, error) {
+	if o.beneath != nil {
+		o.beneath.thin()
+	}
+	o.thin()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.take(p)
+}
+
+// thin waits until less is held, or nothing ever will be.
+func (o *outlet) thin() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for o.held >= maxHeld && o.err == nil && !o.closed {
 		o.drained.Wait()
 	}
+}
+
+// take is Write that never waits (lock held).
+func (o *outlet) take(p []byte) (int, error) {
 	switch {
 	case o.closed:
 		return 0, net.ErrClosed
@@ -103,9 +125,13 @@ func (o *outlet) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// linger has what waits written by drain, if nobody writes already (lock held).
+// linger has what waits written by drain, if nobody writes already (lock held). TLS takes it at once.
 func (o *outlet) linger() {
-	if !o.writing {
+	switch {
+	case o.writing:
+	case o.beneath != nil:
+		o.push()
+	default:
 		o.writing = true
 		o.moved.Store(o.age())
 		go o.drain()
@@ -178,6 +204,9 @@ func (o *outlet) giveUp(err error) {
 // Read implements net.Conn. Where the writer gave up, its reason is the reader's.
 func (o *outlet) Read(p []byte) (int, error) {
 	n, err := o.receive(p)
+	if !o.up.Load() {
+		o.first.hear(p[:n])
+	}
 	if err != nil {
 		o.down(false)
 		o.mu.Lock()
@@ -197,6 +226,9 @@ func (o *outlet) Close() error {
 	o.down(true)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.beneath != nil {
+		o.push() // who gathered it comes too late
+	}
 	if o.closed {
 		return nil
 	}

@@ -18,6 +18,8 @@ import (
 type uplink struct {
 	dialer   nats.CustomDialer
 	patience time.Duration // with one write; 0: any
+	tls      client
+	address  string // that was dialled last
 	latest   atomic.Pointer[outlet]
 	silence  atomic.Bool // nobody answered when it last dialled
 
@@ -37,6 +39,7 @@ func (u *uplink) option(o *nats.Options) error {
 		u.dialer = &resolver{dialer: o.Dialer, literal: o.SkipHostLookup, inOrder: o.NoRandomize, multipath: o.AllowMultipathTCP}
 		o.SkipHostLookup = true // the resolver does it
 	}
+	u.tls = clientOf(o)
 	u.patience = o.FlusherTimeout
 	if o.CustomReconnectDelayCB == nil {
 		o.CustomReconnectDelayCB = func(attempts int) time.Duration { return reconnectDelay(attempts, u.silence.Load()) }
@@ -60,6 +63,7 @@ func (u *uplink) Dial(network, address string) (net.Conn, error) {
 	o.epoch = u.made.Add(1)
 	o.sever = u.sever
 	u.latest.Store(o)
+	u.address = address
 	return o, nil
 }
 
@@ -94,10 +98,19 @@ func (u *uplink) away() error {
 	return nil
 }
 
-// SkipTLSHandshake says what the user's dialer says.
+// SkipTLSHandshake is asked by nats.go when it is about to put TLS on the connection that it just dialled. It does so itself
+// where that is not done beneath: where the user's dialer says what is to be done, or gave a connection that we don't know,
+// and where we don't know for sure how it would do it.
 func (u *uplink) SkipTLSHandshake() bool {
-	d, ok := u.dialer.(interface{ SkipTLSHandshake() bool })
-	return ok && d.SkipTLSHandshake()
+	if d, ok := u.dialer.(interface{ SkipTLSHandshake() bool }); ok {
+		return d.SkipTLSHandshake()
+	}
+	o := u.latest.Load()
+	if _, ours := u.dialer.(*resolver); !ours || o == nil || o.attempt == nil || o.first.more || len(o.word) > 0 {
+		return false
+	}
+	config := u.tls.at(u.address)
+	return config != nil && o.secure(config)
 }
 
 // resolver dials as nats.go does by itself: the addresses of a name in random order, its timeout shared among them.

@@ -213,7 +213,7 @@ func TestBigAndManyOverTLS(t *testing.T) {
 			caller, err := bus.Connect(s.URL(), quiet(), bus.WithNATS(opt))
 			assert.NoError(t, err)
 			t.Cleanup(func() { _ = caller.Close() })
-			state, err := caller.Conn().TLSConnectionState()
+			state, err := caller.TLSConnectionState()
 			assert.NoError(t, err)
 			assert.Equal(t, state.Version, uint16(tls.VersionTLS13))
 			serve(t, service, "svc.echo", rawEndpoint(echo))
