@@ -68,7 +68,7 @@ func TestFigures(t *testing.T) {
 
 // TestFigures_systems: each figure is of systems that are there, but for those that are not built yet.
 func TestFigures_systems(t *testing.T) {
-	missing := map[string]bool{"postbus-batch": true, "transfer": true}
+	missing := map[string]bool{"transfer": true}
 	l := &harness.Lab{Systems: peer.All()}
 	for _, f := range (book{time.Millisecond, time.Second}).figures() {
 		for _, p := range []harness.Point{f.of, f.than} {

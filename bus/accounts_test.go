@@ -143,6 +143,9 @@ func TestMappedSubjects(t *testing.T) {
 
 // A canary: a tenth of the calls goes to another subject, without anybody knowing.
 func TestWeightedMapping(t *testing.T) {
+	if eager() {
+		t.Skip("a mapping of the subject has none of its frames")
+	}
 	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithConfig(
 		`mappings: { "svc.add": [ { destination: "svc.add", weight: 90% }, { destination: "canary.add", weight: 10% } ] }`))
 	b := bustest.Connect(t, s, quiet())

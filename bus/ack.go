@@ -36,7 +36,7 @@ var errGaveUp = endpoint.Canceled.New("the caller gave up")
 // control is a call that was looked at by a sweep. Its mu is locked from before anybody can see it until its ack is out:
 // who wants to answer the call waits for that.
 type control struct {
-	msg *nats.Msg
+	arrival
 
 	mu       sync.Mutex
 	id       uint64         // in the ledger, 0 if it was not acked
@@ -166,8 +166,8 @@ func asksAck(subject string) bool {
 // ack sends the early ack of a call that asked for one (its lock held).
 func (op *operation) ack(k *control) {
 	b := op.bus
-	to := k.msg.Reply
-	if to == "" || strings.HasPrefix(to, wire.ImportRoot+".") || b.acked.spoilt(b) {
+	to := k.sender()
+	if to.subject == "" || strings.HasPrefix(to.subject, wire.ImportRoot+".") || b.acked.spoilt(b) {
 		return
 	}
 	var meta wire.Request
@@ -177,7 +177,7 @@ func (op *operation) ack(k *control) {
 	}
 	b.acked.enter(k)
 	subject := wire.InstanceRoot(b.rpcRoot, op.spec.Service, b.id) + ".c." + string(wire.AppendCall(nil, k.id))
-	err := b.nc.PublishMsg(&nats.Msg{Subject: to, Reply: subject, Header: nats.Header(wire.WriteAck(b.id))})
+	err := b.nc.PublishMsg(&nats.Msg{Subject: to.subject, Reply: subject, Header: nats.Header(to.named(wire.WriteAck(b.id)))})
 	if err != nil { // the caller waits as it would without
 		b.acked.leave(k.id)
 		k.id = 0

@@ -44,6 +44,7 @@ type Bus struct {
 	malformed atomic.Uint64
 	pulse     pulse // beats once something was served
 	denials   *denials
+	roster    roster   // of who takes batch frames
 	last      lastWord // of a connection that was adopted
 
 	serving sync.Mutex // one Serve at a time looks at the broker's last word

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"reflect"
 	"strings"
@@ -31,6 +32,10 @@ func (b *Bus) Handler(subject string, s *endpoint.Spec) endpoint.Handler {
 		return failing(endpoint.Unimplemented.New("this version of the bus does not gather").WithReason(endpoint.ReasonUnsupported))
 	}
 	p := &proxy{bus: b, subject: subject, mayBeAck: ackFields(s.Response), streams: s.Kind != endpoint.UnaryKind}
+	if !p.streams && !p.mayBeAck && !b.frameless && b.owned {
+		p.batch = &batcher{bus: b, subject: subject, to: wire.BatchSubject(subject)}
+		p.keeps = s.Response == reflect.TypeFor[*[]byte]() || s.Response == reflect.TypeFor[[]byte]() || isPayload(s.NewResponse())
+	}
 	return p.call
 }
 
@@ -43,8 +48,10 @@ func failing(e *endpoint.Error) endpoint.Handler {
 type proxy struct {
 	bus      *Bus
 	subject  string
-	mayBeAck bool // the response type has the fields of a stream's acknowledgement
-	streams  bool // it is no unary endpoint
+	mayBeAck bool     // the response type has the fields of a stream's acknowledgement
+	streams  bool     // it is no unary endpoint
+	keeps    bool     // whoever has a reply has its bytes
+	batch    *batcher // nil where calls go alone
 }
 
 func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
@@ -55,11 +62,19 @@ func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
 	if id := endpoint.InstanceFrom(ctx); id != "" {
 		return p.direct(ctx, c, id, body, mediaType)
 	}
-	return p.attempt(ctx, c, p.subject, body, mediaType)
+	reply, err := p.attempt(ctx, c, p.subject, body, mediaType, p.batch)
+	if err == error(errAlone) { //nolint:errorlint // this very value
+		return p.attempt(ctx, c, p.subject, body, mediaType, nil)
+	}
+	return reply, err
 }
 
-// attempt sends the request to a subject, the endpoint's own or that of one instance, and waits.
-func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body []byte, mediaType string) (any, error) {
+// errAlone says that the call is to be tried again without a frame.
+var errAlone = endpoint.Unavailable.New("its frame came to nothing").WithOutcome(endpoint.NotExecuted)
+
+// attempt sends the request to a subject, the endpoint's own or that of one instance, and waits. It may go in a frame where
+// there is a batcher.
+func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body []byte, mediaType string, batch *batcher) (any, error) {
 	if p.streams {
 		return p.stream(ctx, c, to, body, mediaType)
 	}
@@ -79,37 +94,56 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	if remains <= 0 {
 		return nil, endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 	}
-	before := p.bus.lastErrorOf()
-	epoch := p.bus.up.epoch()
-	slot, secret := p.bus.mux.open(request{to, now, epoch}, nil)
-	if slot == nil {
+	r := sending{to: to, epoch: p.bus.up.epoch(), body: body, mediaType: mediaType, now: now, left: remains, done: done, before: p.bus.lastErrorOf()}
+	r.framed, r.sampled = batch.enter()
+	defer r.close(p.bus, batch, deadline)
+	if !r.open(p.bus) {
 		return nil, p.bus.ended()
 	}
-	left := false
-	defer func() {
-		if left {
-			p.bus.mux.leave(slot, deadline)
-		} else {
-			p.bus.mux.close(slot)
-		}
-	}()
-	r := sending{to: to, epoch: epoch, slot: slot, secret: secret, body: body, mediaType: mediaType, now: now, left: remains, done: done, before: before}
 	if err := p.send(ctx, c, &r); err != nil {
 		return nil, err
 	}
 	reply, err := p.wait(ctx, c, &r, deadline)
-	h := slot.holder()
+	h := r.slot.holder()
 	if h != nil && c.Instance() == "" && !h.shared {
 		c.SetInstance(h.instance)
 	}
+	if r.sampled {
+		batch.sampled(c, err)
+	}
 	e, ok := err.(*endpoint.Error) //nolint:errorlint // ours, from wait
+	if r.framed && ok && batch.unwelcome(e) {
+		return nil, errAlone
+	}
 	if own := ok && e.Outcome() == endpoint.MaybeExecuted && !e.Remote(); own && (e.Code == endpoint.Canceled || e.Code == endpoint.DeadlineExceeded) {
-		left = e.Code == endpoint.Canceled // said by its context
-		if h == nil {
+		r.gone = e.Code == endpoint.Canceled // said by its context
+		if h == nil && !r.framed {           // where it is, the frame has not ended with it
 			p.bus.denials.ghosts.add(to)
 		}
 	}
 	return reply, err
+}
+
+// open takes a slot; false when the bus has come to its end.
+func (r *sending) open(b *Bus) bool {
+	sends := request{r.to, r.now, r.epoch}
+	if r.framed {
+		sends.to = "" // its frame is
+	}
+	r.slot, r.secret = b.mux.open(sends, nil)
+	return r.slot != nil
+}
+
+// close gives the slot back.
+func (r *sending) close(b *Bus, batch *batcher, deadline time.Time) {
+	batch.leave()
+	switch {
+	case r.slot == nil:
+	case r.gone:
+		b.mux.leave(r.slot, deadline)
+	default:
+		b.mux.close(r.slot)
+	}
 }
 
 // unread returns what to say of a reply that is none, or can't be read; nil for one that can.
@@ -117,6 +151,8 @@ func (b *Bus) unread(msg *nats.Msg, to string) error {
 	switch {
 	case msg == nil:
 		return b.ended().WithOutcome(endpoint.MaybeExecuted)
+	case msg == alone:
+		return errAlone
 	case msg == denied:
 		return publishDenied(to, nil).WithOutcome(endpoint.NotExecuted)
 	case msg == maybeDenied:
@@ -157,6 +193,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 				return nil, err
 			}
 			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
+				p.batch.overheard()
 				if now := time.Now(); ack == nil {
 					until = now.Add(min(overlapGrace, deadline.Sub(now)))
 					s.wakeAt(until, now)
@@ -164,7 +201,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 				ack = msg
 				continue
 			}
-			return p.reply(c, msg)
+			return p.reply(c, msg, r.framed)
 		case <-s.timer.C:
 			now := time.Now()
 			s.fires = time.Time{}
@@ -201,7 +238,10 @@ func (s *slot) wakeAt(at, now time.Time) {
 	s.fires = at
 }
 
-func (p *proxy) reply(c *endpoint.Call, msg *nats.Msg) (any, error) {
+func (p *proxy) reply(c *endpoint.Call, msg *nats.Msg, framed bool) (any, error) {
+	if p.keeps && framed {
+		msg = &nats.Msg{Header: msg.Header, Data: bytes.Clone(msg.Data)} // not all of the frame
+	}
 	if len(msg.Header) == 0 {
 		return c.SetReplyAt(&msg.Data, "", p.bus.codecs)
 	}

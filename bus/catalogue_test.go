@@ -130,7 +130,7 @@ func TestRow03BacklogWait(t *testing.T) {
 	})
 	g.open()
 	assert.NoError(t, <-first)
-	assert.Equal(t, statsOf(t, service, "svc.slow").Calls, uint64(1))
+	assert.Eventually(t, func() bool { return statsOf(t, service, "svc.slow").Calls == 1 })
 }
 
 // quickly makes reconnects quick enough for a test.

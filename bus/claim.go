@@ -3,12 +3,14 @@ package bus
 import (
 	"slices"
 	"time"
+
+	"postbus.example/internal/wire"
 )
 
 // A complaint of the broker is matched with the newest of the calls that were sent to its subject and have neither a reply nor
 // an ack. That they were not executed is certain only where there are as many complaints as calls that they may be about:
 //
-//   - Nobody else publishes on the connection. Who was given it (Conn) may.
+//   - Nobody else publishes on the connection. Who was given it (Conn) may, but no batch frames.
 //   - No call ended of itself meanwhile, by its deadline or because its caller left. The complaint may be about that one.
 //   - The connection is the one that the calls were sent on.
 //
@@ -100,7 +102,8 @@ func (d *denials) match() {
 		if n < len(calls) && !c.settled(now) {
 			continue
 		}
-		certain := n >= len(calls) && !stale && !d.shared.Load() && !d.ghosts.since(subject, claimable)
+		shared := d.shared.Load() && !wire.IsBatchSubject(subject) // where nobody but the bus publishes
+		certain := n >= len(calls) && !stale && !shared && !d.ghosts.since(subject, claimable)
 		d.end(calls, n, certain)
 		if c.n -= n; c.n == 0 {
 			delete(d.open, subject)

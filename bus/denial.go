@@ -168,6 +168,9 @@ func (g *grumbles) due(subject string) (unsaid int, now bool) {
 // grumble logs what our own connection was told.
 func (c *config) grumble(sub *nats.Subscription, err error) {
 	if subject, ok := deniedPublish(err); ok {
+		if subject == c.srvRoot+infoVerb { // who asked is told
+			return
+		}
 		if unsaid, now := c.grumbles.due(subject); now {
 			c.report(slog.LevelWarn, "the broker denies what is published", slog.String("subject", subject),
 				slog.Int("unsaid", unsaid), slog.Any("error", err))

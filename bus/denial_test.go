@@ -33,7 +33,7 @@ func TestRow09PublishDenied(t *testing.T) {
 	const odd = `svc.a"b\c'.ü` + "\u200b"
 	s := least(t, nil)
 	service, ran := secret(t, s, "svc.secret")
-	for name, opts := range map[string][]bus.Option{"token": nil, "header": {bus.WithHeaderMetadata()}} {
+	for name, opts := range map[string][]bus.Option{"token": {bus.WithoutFrames()}, "header": {bus.WithHeaderMetadata()}} {
 		t.Run(name, func(t *testing.T) {
 			b := as(t, s, "bridge", "_RI.http", opts...)
 			for _, c := range []struct{ name, subject, instance, to string }{
@@ -66,7 +66,7 @@ func TestRow09ManyAtOnce(t *testing.T) {
 	const calls, subjects = 1000, 4
 	s := least(t, nil)
 	_, ran := secret(t, s, "svc.secret0")
-	b := as(t, s, "bridge", "_RI.http")
+	b := as(t, s, "bridge", "_RI.http", bus.WithoutFrames())
 	var call [subjects]endpoint.Unary[[]byte, []byte]
 	for i := range call {
 		call[i] = echoer(b, fmt.Sprintf("svc.secret%d", i))
@@ -94,7 +94,7 @@ func TestRow09ManyAtOnce(t *testing.T) {
 func fickle(t testing.TB, subject string, most int) (b *bus.Bus, peer *nats.Conn, grant func()) {
 	t.Helper()
 	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithConfig(fickleUsers(most)))
-	b, peer = as(t, s, "fickle", "_RI.cli"), foreign(t, s, nats.UserInfo("any", "any"))
+	b, peer = as(t, s, "fickle", "_RI.cli", bus.WithoutFrames()), foreign(t, s, nats.UserInfo("any", "any"))
 	return b, peer, granter(t, b, peer, subject)
 }
 
@@ -263,7 +263,7 @@ func TestRow09OwnErrorHandler(t *testing.T) {
 	s := least(t, nil)
 	var theirs atomic.Int32
 	for name, h := range map[string]nats.ErrHandler{"none": nil, "one": func(*nats.Conn, *nats.Subscription, error) { theirs.Add(1) }} {
-		b := as(t, s, "bridge", "_RI.http", bus.WithNATS(nats.ErrorHandler(h)))
+		b := as(t, s, "bridge", "_RI.http", bus.WithNATS(nats.ErrorHandler(h)), bus.WithoutFrames())
 		timed(t, soon, func() {
 			_, err := echoer(b, "svc.secret")(patient(t), nil)
 			failed(t, err, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.NotExecuted)

@@ -80,7 +80,7 @@ func (p *proxy) direct(ctx context.Context, c *endpoint.Call, id string, body []
 		return nil, endpoint.InvalidArgument.Errorf("%.80q is no instance's id", id).WithOutcome(endpoint.NotSent)
 	}
 	service, known := p.bus.names.of(id, p.subject)
-	reply, err := p.attempt(ctx, c, wire.Direct(p.bus.rpcRoot, service, id, p.subject), body, mediaType)
+	reply, err := p.attempt(ctx, c, wire.Direct(p.bus.rpcRoot, service, id, p.subject), body, mediaType, nil)
 	if !nobodyThere(err) {
 		return reply, err
 	}
@@ -92,7 +92,7 @@ func (p *proxy) direct(ctx context.Context, c *endpoint.Call, id string, body []
 	if named == "" || named == service {
 		return nil, gone(id)
 	}
-	reply, err = p.attempt(ctx, c, wire.Direct(p.bus.rpcRoot, named, id, p.subject), body, mediaType)
+	reply, err = p.attempt(ctx, c, wire.Direct(p.bus.rpcRoot, named, id, p.subject), body, mediaType, nil)
 	if nobodyThere(err) {
 		return nil, gone(id)
 	}

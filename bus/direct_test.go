@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -118,6 +119,9 @@ func TestDirectCallsToWhatIsNotThere(t *testing.T) {
 
 // With a name of its own, an instance is found by asking once; without, by the subject.
 func TestDirectCallsToNamedServices(t *testing.T) {
+	if os.Getenv(framesEnv) == "off" {
+		t.Skip("it looks for the feature")
+	}
 	s := bustest.Server(t, embedded.WithoutListener())
 	caller := bustest.Connect(t, s, quiet())
 	named := bustest.Connect(t, s, quiet(), bus.WithName("calculator"))
@@ -137,7 +141,7 @@ func TestDirectCallsToNamedServices(t *testing.T) {
 	assert.NoError(t, err)
 	assert.Equal(t, len(found), 3)
 	for _, i := range found {
-		assert.Equal(t, i.Endpoints[0].Metadata["rpc.features"], "ack,direct")
+		assert.Equal(t, i.Endpoints[0].Metadata["rpc.features"], "ack,direct,frames")
 		assert.Equal(t, asked(t, caller, i.Endpoints[0].Subject, i.ID), i.ID)
 	}
 	assert.Equal(t, pings.Load(), int32(1))

@@ -20,6 +20,8 @@ const (
 	discoverStall = 250 * time.Millisecond // silence that ends it
 )
 
+const infoVerb = ".INFO"
+
 // Discover finds the instances that answer now: of one service, or of all for an empty name, whatever they are made with.
 // Without a deadline it takes at most two seconds; it ends early when no more answers come. Answers that can't be read,
 // answers of one instance but the first, and endpoints on subjects that can't be are left out, and counted. Nobody there is
@@ -28,7 +30,7 @@ const (
 // Schemas too long for the listing are fetched when one service is asked for, which takes a question for each, two seconds
 // at most; who must have them for all asks for one after the other. Their hashes stand in the endpoints' metadata.
 func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
-	subject := b.srvRoot + ".INFO"
+	subject := b.srvRoot + infoVerb
 	if name != "" {
 		if err := endpoint.ValidateServiceName(name); err != nil {
 			return nil, endpoint.InvalidArgument.Wrap(err, err.Error()).WithOutcome(endpoint.NotSent)

@@ -6,14 +6,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"postbus.example/endpoint"
 )
 
 // job is one request as the subscription's callback took it.
 type job struct {
-	msg      *nats.Msg
+	arrival
 	received time.Time
 	started  time.Time // when its worker took it
 	by       *worker
@@ -26,7 +24,7 @@ func (j *job) answered() bool { return j.by.answered.Load() }
 // worker runs one job after the other.
 type worker struct {
 	wake     chan struct{}
-	msg      *nats.Msg   // of its job, nil between two; the dispatcher's lock guards it
+	has      arrival     // of its job, none between two; the dispatcher's lock guards it
 	answered atomic.Bool // see abandon
 
 	// For acks. A sweep sets control and then looks at call, the worker sets call and then looks at control: one of both sees
@@ -187,7 +185,7 @@ func (d *dispatcher) work() {
 		for d.n > 0 {
 			fresh := d.swept == 0
 			j := d.take()
-			j.by, w.msg = w, j.msg
+			j.by, w.has = w, j.arrival
 			if d.ack != nil {
 				d.line(w, &j, fresh)
 			}
@@ -199,7 +197,7 @@ func (d *dispatcher) work() {
 			d.run(j)
 			now = time.Now() // the next one starts here: reading the clock is not free
 			d.mu.Lock()
-			w.msg = nil
+			w.has = arrival{}
 			d.forget(w)
 			d.pace += (now.Sub(j.started) - d.pace) >> paceShift
 		}
@@ -321,20 +319,20 @@ func (d *dispatcher) drop(reason string) {
 
 // abandon hands what still runs to answer, which speaks in its place: what it replies itself comes too late. It is for a
 // dispatcher that is closed and has nothing waiting.
-func (d *dispatcher) abandon(answer func(*nats.Msg)) {
+func (d *dispatcher) abandon(answer func(arrival)) {
 	var left []job
 	d.mu.Lock()
 	for w := range d.crew {
-		if w.msg != nil {
+		if w.has.msg != nil {
 			w.answered.Store(true)
 			w.call.Store(silent) // no ack after the answer
-			left = append(left, job{msg: w.msg, control: w.control.Load()})
+			left = append(left, job{arrival: w.has, control: w.control.Load()})
 		}
 	}
 	d.mu.Unlock()
 	for _, j := range left {
 		j.speak()
-		answer(j.msg)
+		answer(j.arrival)
 	}
 }
 

@@ -55,7 +55,9 @@ func (r *rig) say(j job, reason string) {
 	r.refused[j.msg.Subject] = reason
 }
 
-func (r *rig) send(id string) { r.push(job{msg: &nats.Msg{Subject: id}, received: time.Now()}) }
+func (r *rig) send(id string) {
+	r.push(job{arrival: arrival{msg: &nats.Msg{Subject: id}}, received: time.Now()})
+}
 
 func (r *rig) end(id string, goexit bool) {
 	r.mu.Lock()
@@ -213,7 +215,7 @@ func TestDispatcherUnderLoad(t *testing.T) {
 	for range pushers {
 		wg.Go(func() {
 			for range each {
-				d.push(job{msg: &nats.Msg{}, received: time.Now()})
+				d.push(job{arrival: arrival{msg: &nats.Msg{}}, received: time.Now()})
 				runtime.Gosched()
 			}
 		})
@@ -282,11 +284,11 @@ func TestDispatcherSeesBlockedWorkers(t *testing.T) {
 			running.Add(1)
 			<-block
 		}}
-		d.push(job{msg: &nats.Msg{}, received: time.Now()})
+		d.push(job{arrival: arrival{msg: &nats.Msg{}}, received: time.Now()})
 		synctest.Wait()
 		time.Sleep(2 * stalled)
 		start := time.Now()
-		d.push(job{msg: &nats.Msg{}, received: start})
+		d.push(job{arrival: arrival{msg: &nats.Msg{}}, received: start})
 		synctest.Wait()
 		assert.Equal(t, running.Load(), int32(2))
 		assert.Equal(t, time.Since(start), time.Duration(0))

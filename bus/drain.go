@@ -188,7 +188,7 @@ func (b *Bus) finish(ctx context.Context, ops []*operation) error {
 	defer time.AfterFunc(lastWords, func() { close(grace) }).Stop()
 	waitAll(grace, lefts)
 	for _, op := range ops {
-		_ = op.member.Load().sub.Unsubscribe() // no more than an error where it has left
+		op.member.Load().quit()
 	}
 	if waitAll(grace, ends) {
 		return haunted

@@ -1,13 +1,24 @@
 package bus
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
-// Slots returns how many reply slots are taken.
-func (b *Bus) Slots() int { return b.mux.inUse() }
+// Slots returns how many reply slots are taken, not counting those of batch frames.
+func (b *Bus) Slots() int {
+	n := b.mux.inUse()
+	for _, s := range *b.mux.table.Load() {
+		s.mu.Lock()
+		if s.batch != nil {
+			n--
+		}
+		s.mu.Unlock()
+	}
+	return n
+}
 
 // Table returns how many reply slots there are.
 func (b *Bus) Table() int { return len(*b.mux.table.Load()) }
@@ -150,4 +161,12 @@ func (b *Bus) Streams() int {
 	b.streams.mu.RLock()
 	defer b.streams.mu.RUnlock()
 	return len(b.streams.open)
+}
+
+// Quiet logs to l. With frames always, every call goes in a batch frame, the lonely ones too, without asking who takes them.
+func Quiet(l *slog.Logger, frames string) Option {
+	return func(c *config) error {
+		c.eager, c.frameless = frames == "always", c.frameless || frames == "off"
+		return WithLogger(l)(c)
+	}
 }

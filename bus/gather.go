@@ -38,27 +38,40 @@ type gatherer struct {
 // the clock says, as far as that is known without asking it again.
 func (o *outlet) put(head, body []byte, now time.Time) (time.Time, error) {
 	o.mu.Lock()
-	switch {
-	case o.closed:
-		o.mu.Unlock()
-		return now, net.ErrClosed
-	case o.err != nil || !o.up.Load():
-		o.mu.Unlock()
-		return now, nats.ErrDisconnected
-	}
-	o.buf = append(append(append(o.buf, head...), body...), "\r\n"...)
-	o.held += len(head) + len(body) + 2
-	o.frames++
-	if o.writing || o.gathering {
-		o.mu.Unlock()
-		return now, nil
+	defer o.mu.Unlock()
+	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering {
+		return now, err
 	}
 	if now.After(o.until) {
 		now = o.stepBack(now)
 	}
 	o.push()
-	o.mu.Unlock()
 	return now, nil
+}
+
+// write is put for who has gathered already.
+func (o *outlet) write(head, body []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering {
+		return err
+	}
+	o.push()
+	return nil
+}
+
+// enqueue appends a message (lock held).
+func (o *outlet) enqueue(head, body []byte) error {
+	switch {
+	case o.closed:
+		return net.ErrClosed
+	case o.err != nil || !o.up.Load():
+		return nats.ErrDisconnected
+	}
+	o.buf = append(append(append(o.buf, head...), body...), "\r\n"...)
+	o.held += len(head) + len(body) + 2
+	o.frames++
+	return nil
 }
 
 // stepBack lets others put something, and learns whether it was worth it (lock held). It returns the time.

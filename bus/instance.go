@@ -17,11 +17,19 @@ import (
 // features is what an instance with a root can do.
 const features = "ack,direct"
 
-func featuresOf(k endpoint.Kind) string {
-	if k == endpoint.UnaryKind {
+const (
+	featureStreams = "streams"
+	featureFrames  = "frames"
+)
+
+func (c *config) featuresOf(k endpoint.Kind) string {
+	switch {
+	case k != endpoint.UnaryKind:
+		return features + "," + featureStreams
+	case c.frameless:
 		return features
 	}
-	return features + ",streams"
+	return features + "," + featureFrames
 }
 
 // root is where one instance of a service is addressed: one plain subscription, for direct calls and for what is to be said
@@ -99,6 +107,15 @@ func (b *Bus) rootless(op *operation) {
 	op.info.Metadata = md
 }
 
+// unframed takes back that an operation takes batch frames, where the broker denies it their subject. Calls go alone.
+func (b *Bus) unframed(op *operation) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	md := maps.Clone(op.info.Metadata)
+	md[keyFeatures] = strings.TrimSuffix(md[keyFeatures], ","+featureFrames)
+	op.info.Metadata = md
+}
+
 // dropRoots ends the roots of services that nothing is left of.
 func (b *Bus) dropRoots(ctx context.Context, ops []*operation) {
 	b.mu.Lock()
@@ -167,7 +184,7 @@ func (b *Bus) directed(subject string, m *nats.Msg) {
 		b.malformed.Add(1)
 		return
 	}
-	b.replyError(b.sender(m), errNotHere, nil)
+	b.replyError(b.sender(arrival{msg: m}), errNotHere, nil)
 }
 
 // errNotHere is for direct calls to what this instance does not serve, or not any more.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -52,7 +53,7 @@ func rawEndpoint(f func(context.Context, []byte) ([]byte, error), opts ...endpoi
 }
 
 // quiet is for buses whose errors are the point of the test.
-func quiet() bus.Option { return bus.WithLogger(slog.New(slog.DiscardHandler)) }
+func quiet() bus.Option { return bus.Quiet(slog.New(slog.DiscardHandler), os.Getenv(framesEnv)) }
 
 // pair returns two buses on one server, each with a connection of its own and the grants of its role, and no others: the
 // first may serve svc.>, the second call and find it. The test fails when they try more.
@@ -70,6 +71,11 @@ func free(t testing.TB, opts ...embedded.Option) (service, caller *bus.Bus, s *e
 	s = bustest.Server(t, append(opts, embedded.WithoutListener())...)
 	return bustest.Connect(t, s, quiet()), bustest.Connect(t, s, quiet()), s
 }
+
+// framesEnv says which calls go in batch frames: none (off), all (always), or those that would in life.
+const framesEnv = "POSTBUS_FRAMES"
+
+func eager() bool { return os.Getenv(framesEnv) == "always" }
 
 func serve(t testing.TB, b *bus.Bus, subject string, s endpoint.Servable) {
 	t.Helper()

@@ -2,48 +2,97 @@ package bus
 
 import (
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
 )
 
-// membership is an operation's place in its queue group: its subscription.
+// membership is an operation's place in its queue group: its subscriptions.
 //
 // A subscription that is drained stays until what arrived was delivered. When the connection breaks before that and comes
 // back, nats.go subscribes it again, and says nothing to the broker when it then drops it: the broker is left with a ghost,
 // a member that gets its share of the requests and answers none. Callbacks that never block keep the moment short in which
 // that may happen. It is noticed, and the remedy is another connection.
 type membership struct {
-	sub  *nats.Subscription
-	left chan struct{} // closed when the subscription delivered its last message
+	sub    *nats.Subscription
+	frames *nats.Subscription // to batch frames; nil where they are not taken
+	left   chan struct{}      // closed when the subscriptions delivered their last message
 }
 
 // join subscribes the operation (the bus's lock held).
 func (op *operation) join() error {
 	m := &membership{left: make(chan struct{})}
 	var err error
-	if op.spec.Queue == "" {
-		m.sub, err = op.bus.nc.Subscribe(op.subject, op.receive)
-	} else {
-		m.sub, err = op.bus.nc.QueueSubscribe(op.subject, op.spec.Queue, op.receive)
+	var open atomic.Int32
+	if op.takesFrames() {
+		open.Add(1)
+		m.frames, err = op.subscribe(wire.BatchSubject(op.subject), op.receiveFrame)
+	}
+	if err == nil {
+		open.Add(1)
+		m.sub, err = op.subscribe(op.subject, op.receive)
 	}
 	if err != nil {
+		m.quit()
 		return err
 	}
-	m.sub.SetClosedHandler(func(string) { close(m.left) })
+	closed := func(string) {
+		if open.Add(-1) == 0 {
+			close(m.left)
+		}
+	}
+	for _, sub := range m.all() {
+		sub.SetClosedHandler(closed)
+	}
 	op.member.Store(m)
-	if bounded(m.sub) != nil {
-		return nats.ErrConnectionClosed // the one way to fail
+	for _, sub := range m.all() {
+		if bounded(sub) != nil {
+			return nats.ErrConnectionClosed // the one way to fail
+		}
 	}
 	return nil
+}
+
+func (op *operation) subscribe(subject string, receive nats.MsgHandler) (*nats.Subscription, error) {
+	if op.spec.Queue == "" {
+		return op.bus.nc.Subscribe(subject, receive)
+	}
+	return op.bus.nc.QueueSubscribe(subject, op.spec.Queue, receive)
+}
+
+// all returns the subscriptions that there are.
+func (m *membership) all() []*nats.Subscription {
+	if m.frames == nil {
+		return []*nats.Subscription{m.sub}
+	}
+	return []*nats.Subscription{m.frames, m.sub}
+}
+
+// quit drops what was not delivered yet. It may have left before.
+func (m *membership) quit() {
+	for _, sub := range m.all() {
+		_ = sub.Unsubscribe() // of a nil one, too, no more than an error
+	}
+}
+
+// dropped returns how many messages the library dropped.
+func (m *membership) dropped() (n uint64) {
+	for _, sub := range m.all() {
+		n += dropped(sub)
+	}
+	return n
 }
 
 // leave begins to leave the queue group, and returns a channel that is closed at the end.
 func (op *operation) leave() <-chan struct{} {
 	m := op.member.Load()
-	if !op.bus.connected() || m.sub.Drain() != nil { // what arrived already is still delivered
-		_ = m.sub.Unsubscribe() // a drain would wait for a broker that is not there
+	for _, sub := range m.all() {
+		if !op.bus.connected() || sub.Drain() != nil { // what arrived already is still delivered
+			_ = sub.Unsubscribe() // a drain would wait for a broker that is not there
+		}
 	}
 	return m.left
 }

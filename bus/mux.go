@@ -49,6 +49,8 @@ type slot struct {
 	left   bool      // its caller did, see tombs
 	until  time.Time // when nobody cares any more
 	tomb   int       // where it is among the tombs; their lock guards it
+	batch  *batch    // whose slot it is
+	in     *batch    // that its call went in
 	sends  request
 }
 
@@ -143,8 +145,8 @@ func (m *replyMux) grow() {
 // close gives the slot back; what comes for it from now on is late.
 func (m *replyMux) close(s *slot) {
 	s.mu.Lock()
-	h := s.ack
-	s.secret, s.sink, s.ack, s.sends = 0, nil, nil, request{}
+	h, in := s.ack, s.in
+	s.secret, s.sink, s.ack, s.sends, s.batch, s.in = 0, nil, nil, request{}, nil, nil
 	for len(s.ch) > 0 {
 		if msg := <-s.ch; !verdict(msg) {
 			m.late.Add(1)
@@ -157,11 +159,19 @@ func (m *replyMux) close(s *slot) {
 	m.mu.Lock()
 	m.free = append(m.free, s)
 	m.mu.Unlock()
+	if in != nil {
+		in.leave(m)
+	}
 }
 
 // deliver is the subscription's callback.
 func (m *replyMux) deliver(msg *nats.Msg) {
-	index, secret, ok := wire.ParseID(strings.TrimPrefix(msg.Subject, m.prefix))
+	m.hand(strings.TrimPrefix(msg.Subject, m.prefix), msg, false)
+}
+
+// hand gives a message to the call that waits under a token. A part of a frame is for calls only.
+func (m *replyMux) hand(token string, msg *nats.Msg, part bool) {
+	index, secret, ok := wire.ParseID(token)
 	table := *m.table.Load()
 	if !ok || index >= len(table) || secret == 0 {
 		m.late.Add(1)
@@ -170,9 +180,14 @@ func (m *replyMux) deliver(msg *nats.Msg) {
 	s := table[index]
 	s.mu.Lock()
 	switch {
-	case s.secret != secret:
+	case s.secret != secret || s.batch != nil && part:
 		s.mu.Unlock()
 		m.late.Add(1)
+	case s.batch != nil:
+		bt := s.batch
+		s.sends = request{} // the broker let it pass
+		s.mu.Unlock()
+		m.unpack(bt, msg)
 	case m.acked != nil && s.sink == nil && len(msg.Header) > 0 && len(msg.Data) == 0 && m.acked.take(s, msg):
 		left := s.left
 		h := s.ack

@@ -31,6 +31,7 @@ type operation struct {
 	inline  int // bytes of its schemas that stand in the INFO of its service
 	meter   endpoint.Meter
 	jobs    dispatcher
+	parts   parts
 	control string                     // of a stream: what the control subjects begin with, "" where there are none
 	ready   chan struct{}              // of a stream: closed once its control subject is there, or denied
 	member  atomic.Pointer[membership] // nil before it is served
@@ -99,7 +100,7 @@ func (op *operation) receive(msg *nats.Msg) {
 		op.bus.malformed.Add(1)
 		return
 	}
-	op.jobs.push(job{msg: msg, received: time.Now()})
+	op.jobs.push(job{arrival: arrival{msg: msg}, received: time.Now()})
 }
 
 // maxReplyTo is the longest reply subject that is answered. A bus's own have some 700 bytes at most; the broker closes a
@@ -140,10 +141,11 @@ func garbled(m *nats.Msg) bool {
 // refuse answers a request that found no room.
 func (op *operation) refuse(j job, reason string) {
 	call := j.speak()
-	to := op.bus.sender(j.msg)
+	to := op.bus.sender(j.arrival)
 	to.call = call
 	op.bus.replyError(to, op.refusal(reason), nil)
 	op.bus.acked.leave(call)
+	j.done()
 }
 
 // refusal is the error of a request that found no room.
@@ -184,6 +186,7 @@ func (op *operation) run(j job) {
 		}
 		op.bus.acked.leave(j.by.speak())
 		c.End()
+		j.done()
 		op.meter.Run(-1)
 		if failed == nil || failed.Reason() != endpoint.ReasonExpired || failed.Outcome() == endpoint.Executed { // else it is counted already
 			op.meter.Done(time.Since(j.received), failed)
@@ -240,10 +243,8 @@ func readMeta(m *nats.Msg, meta *wire.Request, app *endpoint.Header) *endpoint.E
 
 // readHead is readMeta for those who leave the body alone: its bytes may be the handler's already.
 func readHead(m *nats.Msg, meta *wire.Request, app *endpoint.Header) *endpoint.Error {
-	if i := strings.LastIndexByte(m.Reply, '.'); i >= 0 {
-		if err := wire.ParseToken(m.Reply[i+1:], meta); err != nil {
-			return err
-		}
+	if err := wire.ParseToken(m.Reply[strings.LastIndexByte(m.Reply, '.')+1:], meta); err != nil {
+		return err
 	}
 	return wire.ReadRequest(wire.Headers(m.Header), meta, app)
 }
@@ -334,9 +335,14 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 	}
 }
 
+// takesFrames reports whether batch frames are taken.
+func (op *operation) takesFrames() bool {
+	return op.spec.Kind == endpoint.UnaryKind && !op.bus.frameless
+}
+
 func (op *operation) stats() endpoint.Stats {
 	s := op.meter.Stats()
 	s.Service, s.Name, s.Subject = op.spec.Service, op.spec.Name, op.subject
-	s.Dropped = dropped(op.member.Load().sub)
+	s.Dropped = op.member.Load().dropped()
 	return s
 }

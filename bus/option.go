@@ -35,6 +35,8 @@ type config struct {
 	inboxPrefix                string
 	rpcRoot, srvRoot           string
 	headerMetadata             bool
+	frameless                  bool
+	eager                      bool // every call goes in a frame, and nobody is asked: for tests
 	nats                       []nats.Option
 
 	refused    atomic.Pointer[error] // why the broker does not let us back in
@@ -225,6 +227,16 @@ func WithRoots(rpc, srv string) Option {
 func WithHeaderMetadata() Option {
 	return func(c *config) error {
 		c.headerMetadata = true
+		return nil
+	}
+}
+
+// WithoutFrames neither sends nor takes batch frames. By default calls to one subject that begin at the same moment share a
+// message, where Discover finds that all who serve the subject take such; whoever listens along on the subject itself sees
+// none of these.
+func WithoutFrames() Option {
+	return func(c *config) error {
+		c.frameless = true
 		return nil
 	}
 }

@@ -332,7 +332,7 @@ func TestStrangersAcks(t *testing.T) {
 func TestDeniedProbes(t *testing.T) {
 	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithUsers(
 		embedded.User{Name: "service", Password: "p"},
-		embedded.User{Name: "caller", Password: "p", Publish: embedded.Permission{Allow: []string{"svc.>"}}},
+		embedded.User{Name: "caller", Password: "p", Publish: embedded.Permission{Allow: []string{"svc.>", "$SRV.INFO"}}},
 	))
 	var denied atomic.Int32
 	service := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("service", "p")))

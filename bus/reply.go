@@ -45,6 +45,8 @@ func (op *operation) replyHeaders(c *endpoint.Call, meta *wire.Request, mediaTyp
 // recipient is who waits for a reply.
 type recipient struct {
 	subject string
+	frame   *inbound  // that the request came in; nil if it came alone
+	entry   string    // its id there
 	tell    bool      // our name is asked for
 	call    uint64    // in the ledger, 0 if it was not acked
 	until   time.Time // when nobody waits any more
@@ -56,17 +58,38 @@ func (b *Bus) recipient(j *job, meta *wire.Request) recipient {
 	if meta.HasTimeout {
 		timeout = meta.Timeout
 	}
-	return recipient{subject: j.msg.Reply, tell: meta.Tell, call: j.by.speak(), until: j.received.Add(timeout)}
+	to := j.sender()
+	to.tell, to.call, to.until = meta.Tell, j.by.speak(), j.received.Add(timeout)
+	return to
 }
 
 // sender is who waits for the answer to a message that was not taken as a job.
-func (b *Bus) sender(m *nats.Msg) recipient {
-	return recipient{subject: m.Reply, tell: tells(m), until: time.Now().Add(b.timeout)}
+func (b *Bus) sender(a arrival) recipient {
+	to := a.sender()
+	to.tell, to.until = tells(a.msg), time.Now().Add(b.timeout)
+	return to
+}
+
+// named adds to the headers of a message which of the calls in a frame it is for.
+func (to *recipient) named(h wire.Headers) wire.Headers {
+	if to.entry == "" {
+		return h
+	}
+	if h == nil {
+		h = wire.Headers{}
+	}
+	h[wire.EntryHeader] = []string{to.entry}
+	return h
 }
 
 // reply publishes a reply. While the connection has no room it waits, and the handler's place is taken for so long: that
 // is how callers of a service behind a slow network are held back. While there is no connection the reply is kept.
 func (b *Bus) reply(to recipient, h wire.Headers, body []byte) error {
+	if to.frame != nil && h == nil && to.call == 0 && len(body) <= wire.MaxEntryBody {
+		to.frame.answer(to, body)
+		return nil
+	}
+	h = to.named(h)
 	size := len(body) + wire.Size(h)
 	place, _, err := b.up.admit(size, to.until, nil)
 	if err != nil {
@@ -114,7 +137,7 @@ func (b *Bus) replyError(to recipient, e *endpoint.Error, app *endpoint.Header) 
 		return
 	}
 	send := func(e *endpoint.Error, app *endpoint.Header) error {
-		h := wire.Headers{}
+		h := to.named(wire.Headers{})
 		if app != nil {
 			wire.WriteApp(h, app)
 		}
@@ -142,7 +165,7 @@ func (b *Bus) replyError(to recipient, e *endpoint.Error, app *endpoint.Header) 
 
 // abandon answers for the handlers that would not end: after this nobody publishes their replies.
 func (op *operation) abandon() {
-	op.jobs.abandon(func(m *nats.Msg) {
-		op.bus.replyError(op.bus.sender(m), errShutdown.WithOutcome(endpoint.Executed), nil)
+	op.jobs.abandon(func(a arrival) {
+		op.bus.replyError(op.bus.sender(a), errShutdown.WithOutcome(endpoint.Executed), nil)
 	})
 }

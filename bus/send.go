@@ -25,6 +25,9 @@ type sending struct {
 	done      <-chan struct{}
 	at        time.Time // when it was sent; zero: not known
 	from, end int       // of the reply subject in the slot's room
+	framed    bool      // it may go in a frame
+	sampled   bool      // it asks who answers, see terms
+	gone      bool      // its caller left
 	before    error     // of an adopted connection, when the request was about to be sent
 }
 
@@ -44,7 +47,14 @@ func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 		place.release(room)
 		return p.bus.sendError(nats.ErrDisconnected, 0)
 	}
-	if h == nil && p.puts(place, r) {
+	if r.framed {
+		if h == nil && len(r.body) <= wire.MaxEntryBody && p.batch.add(place, room, r) {
+			return nil
+		}
+		r.framed = false
+		r.slot.sendsTo(r.to)
+	}
+	if h == nil && len(r.body) < straight && r.to == p.subject && p.bus.puts(place, len(r.body)) {
 		now := r.now
 		if waited {
 			now = time.Now()
@@ -68,13 +78,13 @@ func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 	return nil
 }
 
-// puts reports whether the request goes into the outlet by itself.
-func (p *proxy) puts(o *outlet, r *sending) bool {
-	if o == nil || !o.ready.Load() || len(r.body) >= straight || int64(len(r.body)) > p.bus.maxPayload.Load() || r.to != p.subject {
+// puts reports whether a message of so many bytes goes into the outlet past nats.go.
+func (b *Bus) puts(o *outlet, size int) bool {
+	if o == nil || !o.ready.Load() || int64(size) > b.maxPayload.Load() {
 		return false
 	}
-	if p.bus.denials.shared.Load() { // behind what its user published
-		n, err := p.bus.nc.Buffered()
+	if b.denials.shared.Load() { // behind what its user published
+		n, err := b.nc.Buffered()
 		return n == 0 && err == nil
 	}
 	return true
@@ -91,7 +101,7 @@ func (p *proxy) compose(c *endpoint.Call, r *sending) (h wire.Headers, err error
 	trace := c.Trace()
 	meta := wire.Request{
 		HasTimeout: true, Timeout: r.left, HasSent: true, Sent: r.now.UnixMilli(), MediaType: r.mediaType, Attempt: c.Attempt,
-		Ack: r.left > ackWorth, Trace: trace, Tell: c.Observed() || wire.Sampled(trace), // who looks at a trace wants to see who served it
+		Ack: r.left > ackWorth, Trace: trace, Tell: c.Observed() || r.sampled || wire.Sampled(trace), // who looks at a trace wants to see who served it
 	}
 	b := append(append(append(r.slot.room[:0], "PUB "...), r.to...), ' ')
 	r.from = len(b)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
 )
 
 // Serve serves an endpoint on a subject, or a service's endpoints below it: all or nothing. When it returns, the broker
@@ -24,7 +25,7 @@ func (b *Bus) Serve(subject string, s endpoint.Servable) error {
 	defer b.serving.Unlock()
 	about := []string{b.id} // the verbs of this very instance
 	for _, op := range ops {
-		about = append(about, quoted(op.subject))
+		about = append(about, quoted(op.subject), quoted(wire.BatchSubject(op.subject)))
 	}
 	h := b.listen(about...)
 	defer h.end()
@@ -163,6 +164,9 @@ func (b *Bus) confirm(base string, ops []*operation, h *hearing) error {
 			if strings.Contains(said.Error(), `Subscription to `+quoted(op.subject)) {
 				denied := endpoint.PermissionDenied.Wrap(said, "this client may not subscribe to "+op.subject)
 				return serveError(base, denied.WithOutcome(endpoint.NotExecuted))
+			}
+			if strings.Contains(said.Error(), `Subscription to `+quoted(wire.BatchSubject(op.subject))) {
+				b.unframed(op)
 			}
 		}
 		if strings.Contains(said.Error(), "Subscription") && strings.Contains(said.Error(), b.id) { // it is served all the same

@@ -80,7 +80,7 @@ func (b *Bus) register(ops []*operation) error {
 		}
 		op.info.Name = s.freeName(op.info.Name)
 		request, response := b.placeSchemas(s, op)
-		op.info.Metadata = publish(&op.info, request, response)
+		op.info.Metadata = publish(&op.info, b.featuresOf(op.info.Kind), request, response)
 		s.ops = append(s.ops, op)
 		b.served[op.subject] = op
 	}
@@ -162,7 +162,7 @@ func (s *service) silence() {
 // permissions name.
 func (b *Bus) announce(s *service) *endpoint.Error {
 	subjects := []string{
-		b.srvRoot + ".PING", b.srvRoot + ".INFO", b.srvRoot + ".STATS",
+		b.srvRoot + ".PING", b.srvRoot + infoVerb, b.srvRoot + ".STATS",
 		b.srvRoot + ".*." + s.name, b.srvRoot + ".*." + s.name + "." + b.id,
 	}
 	for _, subject := range subjects {
@@ -205,7 +205,7 @@ func (b *Bus) answer(s *service, m *nats.Msg) {
 	}
 	b.mu.RUnlock()
 	if unknown {
-		b.replyError(b.sender(m), errNoEndpoint, nil)
+		b.replyError(b.sender(arrival{msg: m}), errNoEndpoint, nil)
 	}
 	if v == nil {
 		return
@@ -288,7 +288,7 @@ func (b *Bus) statsOf(s *service) micro.Stats {
 }
 
 // publish turns what is known of an endpoint into metadata, with its schemas or their hashes.
-func publish(info *endpoint.EndpointInfo, request, response string) map[string]string {
+func publish(info *endpoint.EndpointInfo, features, request, response string) map[string]string {
 	md := maps.Clone(info.Metadata)
 	if md == nil {
 		md = map[string]string{}
@@ -299,7 +299,7 @@ func publish(info *endpoint.EndpointInfo, request, response string) map[string]s
 		}
 	}
 	set(keyVersion, wire.Version)
-	set(keyFeatures, featuresOf(info.Kind))
+	set(keyFeatures, features)
 	set(keyKind, info.Kind.String())
 	set(keyCodecs, strings.Join(info.Codecs, ","))
 	set(keyDoc, info.Doc)

@@ -322,7 +322,7 @@ func (b *Bus) sendEnd(to recipient, h wire.Headers, count uint64, e *endpoint.Er
 // refuseStream answers a request that found no room.
 func (op *operation) refuseStream(j job, reason string) {
 	e := op.refusal(reason)
-	if to := op.bus.sender(j.msg); to.subject != "" {
+	if to := op.bus.sender(j.arrival); to.subject != "" {
 		op.bus.sendEnd(to, wire.Headers{}, 0, e, &endpoint.Header{})
 	}
 }

@@ -87,7 +87,7 @@ func (d *dispatcher) sweep() {
 }
 
 func held(j *job) *control {
-	k := &control{msg: j.msg}
+	k := &control{arrival: j.arrival}
 	k.mu.Lock()
 	return k
 }
@@ -98,7 +98,7 @@ func (d *dispatcher) claim(w *worker) *control {
 	if c := w.call.Load(); c == nil || c == silent {
 		return nil
 	}
-	k := held(&job{msg: w.msg})
+	k := held(&job{arrival: w.has})
 	w.control.Store(k)
 	c := w.call.Load()
 	if c == silent { // answered meanwhile: it may wait for us

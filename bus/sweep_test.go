@@ -66,7 +66,7 @@ func (s *stage) send(name string, takes time.Duration) {
 	s.takes[name] = takes
 	s.mu.Unlock()
 	now := time.Now()
-	s.push(job{msg: &nats.Msg{Subject: name, Data: []byte(now.Format(time.RFC3339Nano))}, received: now})
+	s.push(job{arrival: arrival{msg: &nats.Msg{Subject: name, Data: []byte(now.Format(time.RFC3339Nano))}}, received: now})
 }
 
 // What takes less than ten milliseconds from receipt to answer is never acked; what takes more than a sweep longer is, once,
@@ -152,7 +152,7 @@ func TestNoAckAfterTheAnswer(t *testing.T) {
 		}
 		d.acks(func(k *control) { acked = append(acked, k.msg.Subject) })
 		for _, name := range []string{"quick", "slow", "quick"} {
-			d.push(job{msg: &nats.Msg{Subject: name}, received: time.Now()})
+			d.push(job{arrival: arrival{msg: &nats.Msg{Subject: name}}, received: time.Now()})
 			time.Sleep(3 * time.Second)
 			synctest.Wait()
 		}

@@ -16,13 +16,14 @@ var (
 	instanceLost   = &nats.Msg{Subject: endpoint.ReasonInstanceLost}
 	replyLost      = &nats.Msg{Subject: endpoint.ReasonReplyLost}
 	denied         = &nats.Msg{Subject: endpoint.ReasonPublishDenied}
+	alone          = &nats.Msg{Subject: "alone"}                      // its frame came to nothing, and nobody executed it
 	maybeDenied    = &nats.Msg{Subject: endpoint.ReasonPublishDenied} // this one, or another to the same subject
 )
 
 // verdict tells these from what a peer sent. nil says that the bus has come to its end.
 func verdict(msg *nats.Msg) bool {
 	switch msg {
-	case nil, connectionLost, instanceLost, replyLost, denied, maybeDenied:
+	case nil, connectionLost, instanceLost, replyLost, denied, maybeDenied, alone:
 		return true
 	}
 	return false

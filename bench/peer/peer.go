@@ -19,7 +19,7 @@ import (
 // All returns every system, ours first.
 func All() []harness.System {
 	return slices.Concat(
-		[]harness.System{Postbus(), PostbusProto(), PostbusJSON(), Slow(), Embedded(), Bridge()},
+		[]harness.System{Postbus(), PostbusProto(), PostbusBatch(), PostbusJSON(), Slow(), Embedded(), Bridge()},
 		[]harness.System{Chain(), Flight("flight", "bare", 100_000), Flight("flight-stacks", "whole", 100_000)},
 		Stacks(),
 		[]harness.System{Raw(), Micro(), GoKit(), GRPC(), Connect(), NetRPC(), DRPC(), Twirp(), HTTPJSON(), Gateway()},
@@ -83,7 +83,7 @@ func listen() (net.Listener, error) {
 // Compared are the systems that have tables of their own, by name: one configuration of each.
 func Compared() []string {
 	return []string{
-		"raw", "postbus", "micro", "postbus-proto", "grpc", "connect", "drpc", "twirp", "netrpc",
+		"raw", "postbus", "micro", "postbus-proto", "postbus-batch", "grpc", "connect", "drpc", "twirp", "netrpc",
 		"postbus-json", "gokit", "http-json", "bridge", "grpc-gateway",
 	}
 }

@@ -28,23 +28,35 @@ func PostbusProto() harness.System {
 		Serve: serve("bench.proto", endpoint.New(func(_ context.Context, r *pb.AddRequest) (*pb.AddResponse, error) {
 			return addProto(r), nil
 		}), protobuf.Binary),
-		Dial: func(url string) (func(int) harness.Call, error) {
-			b, err := calling.attach(url, protobuf.Binary)
-			if err != nil {
-				return nil, err
-			}
-			call := endpoint.Caller[*pb.AddRequest, *pb.AddResponse](b, "bench.proto")
-			return func(size int) harness.Call {
-				r := requestProto(size)
-				return func(ctx context.Context) error {
-					p, err := call(ctx, r)
-					if err != nil {
-						return err
-					}
-					return right(p.GetSum(), p.GetData(), r)
+		Dial: dialProto("bench.proto", calling.plain),
+	}
+}
+
+// PostbusBatch is the same with batch frames, as ours is unless told otherwise.
+func PostbusBatch() harness.System {
+	s := PostbusProto()
+	s.Name, s.Dial = "postbus-batch", dialProto("bench.proto", calling.attach)
+	return s
+}
+
+func dialProto(subject string, attach func(string, codec.Codec, ...endpoint.Middleware) (*bus.Bus, error)) func(string) (func(int) harness.Call, error) {
+	return func(url string) (func(int) harness.Call, error) {
+		b, err := attach(url, protobuf.Binary)
+		if err != nil {
+			return nil, err
+		}
+		call := endpoint.Caller[*pb.AddRequest, *pb.AddResponse](b, subject)
+		made := func(size int) harness.Call {
+			r := requestProto(size)
+			return func(ctx context.Context) error {
+				p, err := call(ctx, r)
+				if err != nil {
+					return err
 				}
-			}, nil
-		},
+				return right(p.GetSum(), p.GetData(), r)
+			}
+		}
+		return made, nil
 	}
 }
 
@@ -56,7 +68,7 @@ func PostbusJSON() harness.System {
 			return add(r), nil
 		}), codec.JSON),
 		Dial: func(url string) (func(int) harness.Call, error) {
-			b, err := calling.attach(url, codec.JSON)
+			b, err := calling.plain(url, codec.JSON)
 			if err != nil {
 				return nil, err
 			}
@@ -79,11 +91,20 @@ func echo(_ context.Context, r []byte) ([]byte, error) { return r, nil }
 
 // attach connects a bus that is silent: errors are the caller's to tell.
 func (s side) attach(url string, cd codec.Codec, mws ...endpoint.Middleware) (*bus.Bus, error) {
+	return s.bus(url, []bus.Option{bus.WithCodec(cd)}, mws...)
+}
+
+// plain is attach without batch frames.
+func (s side) plain(url string, cd codec.Codec, mws ...endpoint.Middleware) (*bus.Bus, error) {
+	return s.bus(url, []bus.Option{bus.WithCodec(cd), bus.WithoutFrames()}, mws...)
+}
+
+func (s side) bus(url string, more []bus.Option, mws ...endpoint.Middleware) (*bus.Bus, error) {
 	url, opts, err := s.options(url)
 	if err != nil {
 		return nil, err
 	}
-	b, err := bus.Connect(url, bus.WithCodec(cd), bus.WithLogger(slog.New(slog.DiscardHandler)), bus.WithNATS(opts...))
+	b, err := bus.Connect(url, append(more, bus.WithLogger(slog.New(slog.DiscardHandler)), bus.WithNATS(opts...))...)
 	if err == nil {
 		b.Use(mws...)
 	}
@@ -104,7 +125,7 @@ func serve(subject string, ep *endpoint.Endpoint, cd codec.Codec, mws ...endpoin
 // dialBytes connects a bus that calls with bytes.
 func dialBytes(subject string, mws ...endpoint.Middleware) func(string) (func(int) harness.Call, error) {
 	return func(url string) (func(int) harness.Call, error) {
-		b, err := calling.attach(url, codec.Raw, mws...)
+		b, err := calling.plain(url, codec.Raw, mws...)
 		if err != nil {
 			return nil, err
 		}

@@ -122,11 +122,15 @@ func goldens(t testing.TB) map[string]string {
 		"reply_foreign": message("HPUB", "_INBOX.Jq3nYbV0mTf7uHkz2wRxLc.Zk4pN8sD", wire.Headers{
 			wire.ServiceError: {"no such order"}, wire.ServiceCode: {"404"},
 		}, nil),
-		"ack":            message("HPUB", replyTo+" "+controlled, wire.WriteAck(instance), nil),
-		"cancel":         message("HPUB", controlled, wire.WriteControl(wire.VerbCancel), others("00vL8bWQ3kZ", "Ae2Yt7uPq0x")),
-		"ping":           message("HPUB", controlled+" "+probe, wire.WriteControl(wire.VerbPing), others("00vL8bWQ3kZ", "Ae2Yt7uPq0x")),
-		"beat":           message("HPUB", probe, wire.WriteControl(wire.VerbBeat), others("Ae2Yt7uPq0x")),
-		"unknown":        message("HPUB", probe, wire.WriteControl(wire.VerbUnknown), nil),
+		"ack":     message("HPUB", replyTo+" "+controlled, wire.WriteAck(instance), nil),
+		"cancel":  message("HPUB", controlled, wire.WriteControl(wire.VerbCancel), others("00vL8bWQ3kZ", "Ae2Yt7uPq0x")),
+		"ping":    message("HPUB", controlled+" "+probe, wire.WriteControl(wire.VerbPing), others("00vL8bWQ3kZ", "Ae2Yt7uPq0x")),
+		"beat":    message("HPUB", probe, wire.WriteControl(wire.VerbBeat), others("Ae2Yt7uPq0x")),
+		"unknown": message("HPUB", probe, wire.WriteControl(wire.VerbUnknown), nil),
+		"batch_request": message("PUB", "svc.add.~f "+frameTo, nil, entries(tokenOf(ours), question,
+			string(wire.AppendToken([]byte(another), ours)), `{"a":3,"b":4}`)),
+		"batch_reply":    message("PUB", frameTo, nil, entries(another, `{"sum":7}`, "0007063UfDVRKBz", `{"sum":3}`)),
+		"batch_failed":   message("HPUB", frameTo, entryFailed(t), []byte(`{"code":"failed_precondition","message":"13 is unlucky"}`)),
 		"stream_request": message("HPUB", "svc.tail "+streamTo, opens, []byte(`{"lines":10}`)),
 		"stream_open":    message("HPUB", streamTo+" "+controlled, wire.WriteOpen(instance), nil),
 		"stream_item":    message("HPUB", streamTo, wire.WriteItem(1, ""), []byte(`{"line":"GET /"}`)),
@@ -161,6 +165,33 @@ func end(t testing.TB, count uint64, e *endpoint.Error, trailers ...string) wire
 		trailer.Add(trailers[i], trailers[i+1])
 	}
 	assert.NoError(t, wire.WriteEnd(h, count, e, &trailer))
+	return h
+}
+
+// frameTo is where the caller of a batch frame listens.
+const frameTo = inbox + "0009Nq3vYb0mTf7~a1"
+
+// another is the id of a second call in it.
+const another = "000805IYa44G9v0"
+
+// entries is a frame of names and bodies, as Go writes what can't be shown.
+func entries(pairs ...string) []byte {
+	var text []byte
+	for i := 0; i < len(pairs); i += 2 {
+		if i > 0 {
+			text = append(text, '\n')
+		}
+		quoted := strconv.Quote(string(wire.AppendEntry(nil, pairs[i], []byte(pairs[i+1]))))
+		text = append(text, strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)...)
+	}
+	return text
+}
+
+func entryFailed(t testing.TB) wire.Headers {
+	t.Helper()
+	h := wire.Headers{wire.EntryHeader: {"0007063UfDVRKBz"}}
+	_, err := wire.WriteError(h, endpoint.FailedPrecondition.New("13 is unlucky"))
+	assert.NoError(t, err)
 	return h
 }
 

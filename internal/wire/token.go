@@ -227,3 +227,9 @@ func Sampled(tp string) bool {
 	flag := strings.IndexByte("0123456789abcdef", tp[traceLength-1])
 	return flag > 0 && flag&1 == 1 && ValidTrace(tp) // in this order: most are not sampled
 }
+
+// IsToken reports whether text is a reply token of this protocol, whatever its pairs say.
+func IsToken(text string) bool {
+	id, pairs, found := strings.Cut(text, "~")
+	return found && len(text) <= MaxToken && len(id) >= minID && alnum(id) && pairs != ""
+}

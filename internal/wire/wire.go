@@ -26,6 +26,7 @@ const (
 	Window        = "Rpc-Window"
 	Heartbeat     = "Rpc-Heartbeat"
 	Details       = "Rpc-Details"
+	EntryHeader   = "Rpc-Entry"
 	ServiceError  = "Nats-Service-Error"
 	ServiceCode   = "Nats-Service-Error-Code"
 )

@@ -1,0 +1,297 @@
+package bus
+
+import (
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
+)
+
+// Calls to one subject that are about to be sent at the same moment share a message, a batch frame, where all who serve the
+// subject take such (batch_terms.go). Nothing waits for that: who comes first steps back once, so that all who can add their
+// call, and sends what is there.
+//
+//	add ──► entries ──► somebody gathers: it takes this along
+//	           └──► nobody does: step back ──► one: sent as if there were no frames
+//	                                   └─────► more: frame ──► each call waits in its own slot
+//
+// To its caller a call in a frame is a call like any other. What is known to have come to nothing with its frame is sent once
+// more, alone.
+
+// batcher is where the calls of one caller meet.
+type batcher struct {
+	gatherer // guarded by mu
+
+	bus         *Bus
+	subject, to string // the endpoint's, and where its frames go
+	terms       terms
+	calls       atomic.Int32 // under way
+	count       atomic.Uint32
+
+	mu    sync.Mutex
+	next  outbound
+	spare []byte
+}
+
+// outbound is what the next message will have.
+type outbound struct {
+	data    []byte
+	members []member
+	place   *outlet
+	room    int    // that was reserved there
+	epoch   uint64 // of the connection, the oldest of the calls'
+}
+
+// member is a call in a frame.
+type member struct {
+	slot   *slot
+	secret uint64
+}
+
+// batch is a frame that was sent. It has a slot of its own until its last call has left.
+type batch struct {
+	by      *batcher
+	slot    *slot
+	members []member
+	left    atomic.Int32
+}
+
+// one in sampleEvery calls goes alone and asks who answers it: see terms.
+const sampleEvery = 64
+
+// add puts a call into the next frame, and sees to it that it is sent; false if it is to go alone.
+func (b *batcher) add(place *outlet, room int, r *sending) bool {
+	token := r.token()[len(b.bus.mux.prefix):]
+	b.mu.Lock()
+	f := &b.next
+	if len(f.members) > 0 && f.place != place { // the connection is another
+		b.mu.Unlock()
+		return false
+	}
+	if len(f.members) == 0 {
+		f.place, f.epoch = place, r.epoch
+	}
+	f.data = wire.AppendEntry(f.data, token, r.body)
+	f.members = append(f.members, member{r.slot, r.secret})
+	f.room += room
+	b.frames++
+	f.epoch = min(f.epoch, r.epoch)
+	full := len(f.members) == wire.MaxEntries || len(f.data)+wire.EntrySize(wire.MaxToken, wire.MaxEntryBody) > b.most()
+	if b.gathering && !full {
+		b.mu.Unlock()
+		return true
+	}
+	if !full && r.now.After(b.until) {
+		b.stepBack(r.now)
+	}
+	out := b.take()
+	if len(out.members) == 1 && out.members[0].slot == r.slot && !b.bus.eager {
+		b.spare = out.data[:0]
+		b.mu.Unlock()
+		return false
+	}
+	b.mu.Unlock()
+	b.send(out, r.now)
+	return true
+}
+
+// sendsTo notes that a call goes alone.
+func (s *slot) sendsTo(subject string) {
+	s.mu.Lock()
+	s.sends.to = subject
+	s.mu.Unlock()
+}
+
+// unwelcome tells calls that were refused for want of room, or because an instance ends, where another may have room: all of
+// a frame goes to one.
+func (b *batcher) unwelcome(e *endpoint.Error) bool {
+	switch e.Reason() {
+	case reasonBacklogFull, reasonBacklogWait, reasonDraining:
+		return e.Outcome() == endpoint.NotExecuted && e.Remote() && b.terms.many()
+	}
+	return false
+}
+
+// most is how many bytes a frame may have.
+func (b *batcher) most() int { return min(wire.MaxBatch, int(b.bus.maxPayload.Load())) }
+
+// stepBack lets others add their calls (lock held).
+func (b *batcher) stepBack(since time.Time) {
+	before := b.frames
+	b.gathering = true
+	b.mu.Unlock()
+	runtime.Gosched()
+	now := time.Now()
+	b.mu.Lock()
+	b.gathering = false
+	b.judge(now, now.Sub(since), b.frames-before)
+}
+
+// take takes what is there (lock held).
+func (b *batcher) take() outbound {
+	out := b.next
+	b.next = outbound{data: b.spare[:0]}
+	b.spare = nil
+	return out
+}
+
+// send sends a frame. What can't be sent its calls try alone, and learn why.
+func (b *batcher) send(f outbound, now time.Time) {
+	if len(f.members) == 0 {
+		return // somebody else took them all along
+	}
+	m := b.bus.mux
+	bt := &batch{by: b, members: f.members}
+	bt.left.Store(int32(len(f.members)))
+	var secret uint64
+	bt.slot, secret = m.open(request{b.to, now, f.epoch}, bt.found)
+	if bt.slot == nil {
+		f.place.release(f.room)
+		return // the mux has ended, and told everybody
+	}
+	bt.slot.lead(bt)
+	for _, c := range f.members {
+		if !c.slot.joined(c.secret, bt) {
+			bt.leave(m)
+		}
+	}
+	if err := b.publish(&f, bt.slot, secret); err != nil {
+		bt.alone()
+	}
+	b.mu.Lock()
+	if cap(f.data) <= 2*wire.MaxBatch {
+		b.spare = f.data[:0]
+	}
+	b.mu.Unlock()
+}
+
+// publish writes the message of a frame.
+func (b *batcher) publish(f *outbound, s *slot, secret uint64) (err error) {
+	line := append(append(append(s.room[:0], "PUB "...), b.to...), ' ')
+	from := len(line)
+	line = append(wire.AppendID(append(line, b.bus.mux.prefix...), s.index, secret), "~a1"...)
+	end := len(line)
+	line = append(strconv.AppendInt(append(line, ' '), int64(len(f.data)), 10), "\r\n"...)
+	s.room = line
+	if b.bus.up.lost.Load() >= f.epoch {
+		f.place.release(f.room)
+		return nats.ErrDisconnected
+	}
+	if b.bus.puts(f.place, len(f.data)) {
+		size := len(line) + len(f.data) + len("\r\n")
+		f.place.release(f.room - size)
+		if err = f.place.write(line, f.data); err != nil {
+			f.place.release(size)
+		}
+		return err
+	}
+	defer f.place.release(f.room)
+	return b.bus.nc.PublishRequest(b.to, string(line[from:end]), f.data)
+}
+
+// lead makes the slot that of a frame.
+func (s *slot) lead(bt *batch) {
+	s.mu.Lock()
+	s.batch = bt
+	s.mu.Unlock()
+}
+
+// joined notes which frame a call went in; false if it has ended meanwhile.
+func (s *slot) joined(secret uint64, bt *batch) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.secret != secret {
+		return false
+	}
+	s.in = bt
+	return true
+}
+
+// leave is for a call that has ended.
+func (bt *batch) leave(m *replyMux) {
+	if bt.left.Add(-1) > 0 {
+		return
+	}
+	bt.slot.mu.Lock()
+	unheard := bt.slot.sends.to != ""
+	bt.slot.mu.Unlock()
+	if unheard {
+		bt.by.bus.denials.ghosts.add(bt.by.to)
+	}
+	m.close(bt.slot)
+}
+
+// found is what the bus itself found out about a frame (its slot's lock held). Of a connection that is lost, and of the end,
+// each call hears by itself.
+func (bt *batch) found(msg *nats.Msg) {
+	switch msg {
+	case denied:
+		bt.tell(alone)
+		go bt.bury() // not under the slot's lock
+	case maybeDenied:
+		bt.tell(maybeDenied)
+	default:
+		return
+	}
+	bt.slot.sends = request{}
+	bt.by.terms.refused(refusedLong)
+}
+
+// alone has the calls sent again that nobody can have executed.
+func (bt *batch) alone() {
+	bt.tell(alone)
+	bt.bury()
+}
+
+// bury closes the slots of calls whose callers left.
+func (bt *batch) bury() {
+	for _, c := range bt.members {
+		bt.by.bus.mux.exhume(c.slot, c.secret)
+	}
+}
+
+func (bt *batch) tell(verdict *nats.Msg) {
+	for _, c := range bt.members {
+		c.slot.tell(c.secret, verdict)
+	}
+}
+
+// unpack takes what came for a frame: answers to some of its calls, something about one of them, or about the frame itself.
+func (m *replyMux) unpack(bt *batch, msg *nats.Msg) {
+	switch {
+	case garbled(msg):
+		bt.by.bus.malformed.Add(1)
+	case len(msg.Header) > 0:
+		if id, ok := wire.ReadEntryHeader(wire.Headers(msg.Header)); ok {
+			m.hand(id, msg, true)
+			return
+		}
+		bt.by.terms.refused(refusedShort) // nobody there, or nobody who takes it
+		var app endpoint.Header
+		if r := wire.ReadReply(wire.Headers(msg.Header), msg.Data, &app); r.Err != nil && r.Err.Outcome() == endpoint.NotExecuted {
+			bt.alone()
+		} else { // whoever it is, they may have done anything
+			bt.tell(msg)
+		}
+	case wire.IsPubAck(msg.Data): // a stream covers the subject
+		bt.tell(msg)
+	default:
+		var room [wire.MaxEntries]wire.Entry
+		entries, err := wire.ReadEntries(room[:0], msg.Data)
+		if err != nil {
+			bt.by.bus.malformed.Add(1)
+			return
+		}
+		msgs := make([]nats.Msg, len(entries))
+		for i, e := range entries {
+			msgs[i].Data = e.Body(msg.Data)
+			m.hand(string(wire.Name(e, msg.Data)), &msgs[i], true)
+		}
+	}
+}

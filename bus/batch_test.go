@@ -1,0 +1,52 @@
+package bus_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/internal/assert"
+)
+
+// framed waits until calls of a caller go in frames: n at once, again and again, until one was seen.
+func framed(t testing.TB, seen *atomic.Int64, call func() error) {
+	t.Helper()
+	end := time.Now().Add(10 * time.Second)
+	for seen.Load() == 0 {
+		for _, err := range each(16, func(int) error { return call() }) {
+			assert.NoError(t, err)
+		}
+		if time.Now().After(end) {
+			t.Fatal("no frame was sent")
+		}
+	}
+}
+
+// batches counts the batch frames that go to a subject.
+func batches(t testing.TB, nc *nats.Conn, subject string) *atomic.Int64 {
+	t.Helper()
+	var n atomic.Int64
+	respond(t, nc, subject+".~f", func(*nats.Msg) { n.Add(1) })
+	return &n
+}
+
+// TestBatch: calls that begin at the same moment share messages, and each has its own reply.
+func TestBatch(t *testing.T) {
+	service, caller, s := pair(t)
+	serve(t, service, "svc.echo", rawEndpoint(echo))
+	seen := batches(t, foreign(t, s), "svc.echo")
+	call := echoer(caller, "svc.echo")
+	framed(t, seen, func() error { _, err := call(t.Context(), []byte("x")); return err })
+	for _, err := range each(1000, func(i int) error {
+		want := string(rune('a'+i%26)) + time.Duration(i).String()
+		got, err := call(t.Context(), []byte(want))
+		assert.Equal(t, string(got), want)
+		return err
+	}) {
+		assert.NoError(t, err)
+	}
+	assert.Equal(t, own(caller).Malformed+own(service).Malformed+own(caller).Late, uint64(0))
+	assert.Equal(t, caller.Slots(), 0)
+}
