@@ -123,6 +123,7 @@ func (s *slot) give(msg *nats.Msg) bool {
 	}
 	select {
 	case s.ch <- msg:
+		s.sends.to = "" // no complaint of the broker is about it any more, also when it has taken this and is about to close
 		return true
 	default:
 		return false
@@ -234,6 +235,7 @@ func (s *slot) tell(secret uint64, verdict *nats.Msg) {
 	defer s.mu.Unlock()
 	if s.secret == secret && !s.left {
 		s.give(verdict)
+		s.sends.to = ""
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"pgregory.net/rapid"
@@ -155,4 +156,27 @@ func TestMuxAtOnce(t *testing.T) {
 	assert.Equal(t, m.inUse(), 0)
 	assert.Equal(t, m.late.Load(), uint64(16*500))
 	assert.True(t, len(*m.table.Load()) <= 64, "slots are reused")
+}
+
+// A call that has its reply, or its verdict, is none that a complaint may be about, also while it is about to end: else a
+// complaint would be spent on it, and the call that it is about would not hear of it.
+func TestMuxWhoHasItsReplyIsNoSuspect(t *testing.T) {
+	m := testMux()
+	suspects := func() int { return len(m.sentTo(map[string]int{"svc.a": 1}, time.Now())["svc.a"]) }
+	for name, answer := range map[string]func(s *slot, secret uint64){
+		"reply":   func(s *slot, secret uint64) { m.deliver(&nats.Msg{Subject: m.token(s, secret)}) },
+		"verdict": func(s *slot, secret uint64) { s.tell(secret, denied) },
+	} {
+		s, secret := m.open(request{to: "svc.a", sent: time.Now()}, nil)
+		assert.Equal(t, suspects(), 1, name)
+		answer(s, secret)
+		<-s.ch
+		assert.Equal(t, suspects(), 0, name)
+		m.close(s)
+	}
+	s, secret := m.open(request{to: "svc.a", sent: time.Now()}, func(*nats.Msg) {})
+	assert.Equal(t, suspects(), 1)
+	s.tell(secret, denied)
+	assert.Equal(t, suspects(), 0, "a stream's")
+	m.close(s)
 }
