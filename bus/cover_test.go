@@ -26,7 +26,7 @@ import (
 )
 
 // selfSigned makes TLS for a server named localhost, and for its clients.
-func selfSigned(t *testing.T) (server, client *tls.Config) {
+func selfSigned(t testing.TB) (server, client *tls.Config) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	assert.NoError(t, err)
@@ -42,7 +42,7 @@ func selfSigned(t *testing.T) (server, client *tls.Config) {
 }
 
 // covered is an outlet with TLS between it and a connection, past its handshake, and the far end.
-func covered(t *testing.T, near, far net.Conn, patience time.Duration) (*outlet, *tls.Conn) {
+func covered(t testing.TB, near, far net.Conn, patience time.Duration) (*outlet, *tls.Conn) {
 	t.Helper()
 	server, client := selfSigned(t)
 	peer := tls.Server(far, server)

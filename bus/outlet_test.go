@@ -16,7 +16,7 @@ import (
 )
 
 // sockets returns the two ends of a connection over loopback.
-func sockets(t *testing.T) (near, far net.Conn) {
+func sockets(t testing.TB) (near, far net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	assert.NoError(t, err)

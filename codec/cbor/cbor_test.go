@@ -255,3 +255,24 @@ func TestAllocs(t *testing.T) {
 	}
 	assert.Equal(t, testing.AllocsPerRun(100, func() { _, _ = cbor.CBOR.Append(buf, m) }), 0.0, "append")
 }
+
+func BenchmarkCBOR(b *testing.B) {
+	m, buf := &struct {
+		A    int
+		Name string
+	}{1, "name"}, make([]byte, 0, 64)
+	data, err := cbor.CBOR.Append(nil, m)
+	assert.NoError(b, err)
+	b.Run("append", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = cbor.CBOR.Append(buf, m)
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = cbor.CBOR.Decode(data, m)
+		}
+	})
+}
