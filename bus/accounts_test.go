@@ -32,7 +32,7 @@ func exported(t testing.TB) string {
 func accounts(t testing.TB, service, export, imported string) *embedded.Server {
 	t.Helper()
 	user := func(name, text string) string { return "{ user: " + name + ", password: " + name + "\n" + text + "}\n" }
-	return bustest.Server(t, embedded.WithoutListener(), embedded.WithConfig(`accounts {
+	return bustest.Server(t, unheard(), embedded.WithConfig(`accounts {
 		SVC {
 			users: [`+user("service", service)+user("peer", "")+`]
 			exports: [ { service: "svc.>", `+export+` }, { service: "$SRV.>", response_type: stream } ]
@@ -120,7 +120,7 @@ func TestMappedSubjects(t *testing.T) {
 	s := accounts(t, exported(t), "response_type: singleton", `to: "shop.>"`)
 	service := as(t, s, "service", "_RI.svc", content(t))
 	serve(t, service, "svc.add", endpoint.New(add))
-	client := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("root", "root")))
+	client := connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("root", "root")))
 	got, err := adder(client, "shop.add")(t.Context(), &AddRequest{1, 2})
 	assert.NoError(t, err)
 	assert.Equal(t, got.Sum, 3)
@@ -128,8 +128,8 @@ func TestMappedSubjects(t *testing.T) {
 	e := failed(t, err, endpoint.Unavailable, endpoint.ReasonNoResponders, endpoint.NotExecuted)
 	assert.Contains(t, e.Message, "shop.none")
 
-	s = bustest.Server(t, embedded.WithoutListener(), embedded.WithConfig(`mappings: { "old.*": "svc.{{wildcard(1)}}" }`))
-	one, two := bustest.Connect(t, s, quiet()), bustest.Connect(t, s, quiet())
+	s = bustest.Server(t, unheard(), embedded.WithConfig(`mappings: { "old.*": "svc.{{wildcard(1)}}" }`))
+	one, two := connect(t, s, quiet()), connect(t, s, quiet())
 	serve(t, one, "svc.add", endpoint.New(add))
 	got, err = adder(two, "old.add")(t.Context(), &AddRequest{1, 2})
 	assert.NoError(t, err)
@@ -146,9 +146,9 @@ func TestWeightedMapping(t *testing.T) {
 	if eager() {
 		t.Skip("a mapping of the subject has none of its frames")
 	}
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithConfig(
+	s := bustest.Server(t, unheard(), embedded.WithConfig(
 		`mappings: { "svc.add": [ { destination: "svc.add", weight: 90% }, { destination: "canary.add", weight: 10% } ] }`))
-	b := bustest.Connect(t, s, quiet())
+	b := connect(t, s, quiet())
 	serve(t, b, "svc.add", endpoint.New(add))
 	serve(t, b, "canary.add", endpoint.New(add))
 	const calls = 500

@@ -331,13 +331,13 @@ func TestTombsDecay(t *testing.T) {
 
 // Where a reply was denied once, because an ack was in its place, there are no acks any more.
 func TestDeniedRepliesSwitchAcksOff(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithUsers(
+	s := bustest.Server(t, unheard(), embedded.WithUsers(
 		embedded.User{Name: "service", Password: "p", Publish: embedded.Permission{Deny: []string{">"}}, Replies: 1},
 		embedded.User{Name: "caller", Password: "p"},
 	))
 	var log text
-	service := bustest.Connect(t, s, bus.WithNATS(nats.UserInfo("service", "p")), bus.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-	caller := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("caller", "p")))
+	service := connect(t, s, bus.WithNATS(nats.UserInfo("service", "p")), bus.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	caller := connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("caller", "p")))
 	serve(t, service, "svc.slow", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
 		<-time.After(60 * time.Millisecond)
 		return r, nil

@@ -21,7 +21,7 @@ func TestAllocUnary(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	s := bustest.Server(t)
-	service, caller := bustest.Connect(t, s), bustest.Connect(t, s)
+	service, caller := connect(t, s), connect(t, s)
 	serve(t, service, "svc.add", endpoint.New(add))
 	sum := adder(caller, "svc.add")
 	server, client := foreign(t, s), foreign(t, s)

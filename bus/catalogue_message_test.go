@@ -114,8 +114,8 @@ func TestRow13ThousandPanics(t *testing.T) {
 }
 
 func TestRow13UnknownContentType(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	service := bustest.Connect(t, s, quiet(), bus.WithCodecs(cbor.CBOR))
+	s := bustest.Server(t, unheard())
+	service := connect(t, s, quiet(), bus.WithCodecs(cbor.CBOR))
 	var ran atomic.Int32
 	serve(t, service, "svc.add", endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
 		ran.Add(1)

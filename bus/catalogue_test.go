@@ -43,8 +43,8 @@ func TestRow02JustSubscribed(t *testing.T) {
 	c, err := embedded.StartCluster(3)
 	assert.NoError(t, err)
 	t.Cleanup(c.Shutdown)
-	service := bustest.Connect(t, c.Server(0), quiet())
-	callers := []*bus.Bus{bustest.Connect(t, c.Server(1), quiet()), bustest.Connect(t, c.Server(2), quiet())}
+	service := connect(t, c.Server(0), quiet())
+	callers := []*bus.Bus{connect(t, c.Server(1), quiet()), connect(t, c.Server(2), quiet())}
 	misses := 0
 	for i := range 30 {
 		subject := fmt.Sprintf("svc%d.add", i)

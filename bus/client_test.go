@@ -129,7 +129,7 @@ func TestTLSOnTop(t *testing.T) {
 		})
 	}
 	t.Run("none", func(t *testing.T) {
-		_, err := bustest.New(t).TLSConnectionState()
+		_, err := alone(t).TLSConnectionState()
 		assert.ErrorIs(t, err, nats.ErrConnectionNotTLS)
 		b := dialled(t, bustest.Server(t))
 		_, err = b.TLSConnectionState()

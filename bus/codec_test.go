@@ -13,15 +13,14 @@ import (
 	"postbus.example/codec"
 	"postbus.example/codec/cbor"
 	"postbus.example/codec/protobuf"
-	"postbus.example/embedded"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
 
 func TestOneServiceManyCodecs(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	service := bustest.Connect(t, s, quiet(), bus.WithCodecs(cbor.CBOR), bus.WithCodecs(protobuf.Binary))
-	caller := bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	service := connect(t, s, quiet(), bus.WithCodecs(cbor.CBOR), bus.WithCodecs(protobuf.Binary))
+	caller := connect(t, s, quiet())
 	serve(t, service, "svc.add", endpoint.New(add))
 	serve(t, service, "svc.twice", endpoint.New(func(_ context.Context, r *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
 		return wrapperspb.String(r.GetValue() + r.GetValue()), nil
@@ -47,8 +46,8 @@ func TestOneServiceManyCodecs(t *testing.T) {
 }
 
 func TestEndpointWithoutJSON(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	service := bustest.Connect(t, s, quiet(), bus.WithCodec(cbor.CBOR))
+	s := bustest.Server(t, unheard())
+	service := connect(t, s, quiet(), bus.WithCodec(cbor.CBOR))
 	serve(t, service, "svc.add", endpoint.New(add))
 	body, err := cbor.CBOR.Append(nil, &AddRequest{1, 2})
 	assert.NoError(t, err)
@@ -58,7 +57,7 @@ func TestEndpointWithoutJSON(t *testing.T) {
 	assert.Equal(t, resp.Sum, 3)
 	assert.Equal(t, len(m.Header), 0)
 	// One of ours that sends JSON means JSON, in the token and in headers.
-	for _, caller := range []*bus.Bus{bustest.Connect(t, s, quiet()), bustest.Connect(t, s, quiet(), bus.WithHeaderMetadata())} {
+	for _, caller := range []*bus.Bus{connect(t, s, quiet()), connect(t, s, quiet(), bus.WithHeaderMetadata())} {
 		_, err = adder(caller, "svc.add")(t.Context(), &AddRequest{1, 2})
 		failed(t, err, endpoint.InvalidArgument, endpoint.ReasonMediaType, endpoint.NotExecuted)
 		resp, err := adder(caller, "svc.add", endpoint.Codec(cbor.CBOR))(t.Context(), &AddRequest{1, 2})
@@ -68,12 +67,12 @@ func TestEndpointWithoutJSON(t *testing.T) {
 }
 
 func TestCodecOptionsInAnyOrder(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	for _, opts := range [][]bus.Option{
 		{quiet(), bus.WithCodec(cbor.CBOR), bus.WithCodecs(codec.JSON)},
 		{quiet(), bus.WithCodecs(codec.JSON), bus.WithCodec(cbor.CBOR)},
 	} {
-		b := bustest.Connect(t, s, opts...)
+		b := connect(t, s, opts...)
 		assert.Equal(t, b.Codec().Name(), "application/cbor")
 		serve(t, b, "svc.add", endpoint.New(add))
 		_, err := adder(b, "svc.add", endpoint.Codec(codec.JSON))(t.Context(), &AddRequest{1, 2})
@@ -83,8 +82,8 @@ func TestCodecOptionsInAnyOrder(t *testing.T) {
 }
 
 func TestPayloadCaller(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	service, caller := bustest.Connect(t, s, quiet(), bus.WithCodecs(cbor.CBOR)), bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	service, caller := connect(t, s, quiet(), bus.WithCodecs(cbor.CBOR)), connect(t, s, quiet())
 	serve(t, service, "svc.add", endpoint.New(add))
 	call := endpoint.Caller[*codec.Payload, *codec.Payload](caller, "svc.add")
 	for _, c := range []codec.Codec{codec.JSON, cbor.CBOR} {
@@ -106,8 +105,8 @@ func TestPayloadCaller(t *testing.T) {
 
 // A proxy is a caller of payloads, served again: it passes what it does not know.
 func TestPayloadProxy(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	service, proxy, caller := bustest.Connect(t, s, quiet(), bus.WithCodecs(cbor.CBOR)), bustest.Connect(t, s, quiet()), bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	service, proxy, caller := connect(t, s, quiet(), bus.WithCodecs(cbor.CBOR)), connect(t, s, quiet()), connect(t, s, quiet())
 	serve(t, service, "svc.add", endpoint.New(add))
 	serve(t, proxy, "proxy.add", endpoint.New(endpoint.Caller[*codec.Payload, *codec.Payload](proxy, "svc.add")))
 	serve(t, proxy, "proxy.mute", endpoint.New(func(_ context.Context, p *codec.Payload) (*codec.Payload, error) {

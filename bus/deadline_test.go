@@ -8,7 +8,6 @@ import (
 
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
-	"postbus.example/embedded"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
@@ -26,9 +25,9 @@ func remaining(ctx context.Context, _ *AddRequest) (*AddResponse, error) {
 }
 
 func TestWhichDeadlineCounts(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	service := bustest.Connect(t, s, quiet(), bus.WithDefaultTimeout(40*time.Second))
-	caller := bustest.Connect(t, s, quiet(), bus.WithDefaultTimeout(20*time.Second))
+	s := bustest.Server(t, unheard())
+	service := connect(t, s, quiet(), bus.WithDefaultTimeout(40*time.Second))
+	caller := connect(t, s, quiet(), bus.WithDefaultTimeout(20*time.Second))
 	serve(t, service, "svc.own", endpoint.New(remaining, endpoint.Timeout(5*time.Second)))
 	serve(t, service, "svc.none", endpoint.New(remaining))
 	nc := foreign(t, s)
@@ -107,7 +106,7 @@ func TestCallEndsByItsDeadline(t *testing.T) {
 // A slot's timer is left as it is between calls: it wakes nobody too early, and whoever is to be woken earlier is.
 func TestDeadlinesInTurn(t *testing.T) {
 	s := bustest.Server(t)
-	service, caller := bustest.Connect(t, s, quiet()), bustest.Connect(t, s, quiet())
+	service, caller := connect(t, s, quiet()), connect(t, s, quiet())
 	serve(t, service, "svc.echo", rawEndpoint(echo))
 	serve(t, service, "svc.slow", rawEndpoint(func(ctx context.Context, r []byte) ([]byte, error) {
 		select {

@@ -114,7 +114,7 @@ func TestDeniedAtOnce(t *testing.T) {
 			return err
 		}, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.NotExecuted},
 		{"inbox denied", func() error {
-			_, err := bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s), nats.UserInfo("client", "client")))
+			_, err := reach(s, nats.UserInfo("client", "client"))
 			return err
 		}, endpoint.PermissionDenied, "", endpoint.NotSent},
 		{"request too big", func() error {

@@ -93,7 +93,7 @@ func TestRow09ManyAtOnce(t *testing.T) {
 // fickle returns a bus that may publish to a subject most times, each time that grant is called, and a peer with all grants.
 func fickle(t testing.TB, subject string, most int) (b *bus.Bus, peer *nats.Conn, grant func()) {
 	t.Helper()
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithConfig(fickleUsers(most)))
+	s := bustest.Server(t, unheard(), embedded.WithConfig(fickleUsers(most)))
 	b, peer = as(t, s, "fickle", "_RI.cli", bus.WithoutFrames()), foreign(t, s, nats.UserInfo("any", "any"))
 	return b, peer, granter(t, b, peer, subject)
 }

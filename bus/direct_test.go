@@ -32,10 +32,10 @@ func asked(t testing.TB, caller *bus.Bus, subject, id string) string {
 }
 
 func TestDirectCallsMeetTheirInstance(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	caller := bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	caller := connect(t, s, quiet())
 	services := each(3, func(int) *bus.Bus {
-		b := bustest.Connect(t, s, quiet())
+		b := connect(t, s, quiet())
 		serve(t, b, "svc.who", endpoint.New(who))
 		return b
 	})
@@ -85,7 +85,7 @@ func TestDirectCallsAreAdmittedAsOthers(t *testing.T) {
 func TestDirectCallsToWhatIsNotThere(t *testing.T) {
 	service, caller, s := pair(t)
 	serve(t, service, "svc.add", endpoint.New(add))
-	other := bustest.Connect(t, s, quiet())
+	other := connect(t, s, quiet())
 	serve(t, other, "svc.add", endpoint.New(add))
 	sum := adder(caller, "svc.add")
 	found, err := caller.Discover(t.Context(), "svc")
@@ -122,11 +122,11 @@ func TestDirectCallsToNamedServices(t *testing.T) {
 	if os.Getenv(framesEnv) == "off" {
 		t.Skip("it looks for the feature")
 	}
-	s := bustest.Server(t, embedded.WithoutListener())
-	caller := bustest.Connect(t, s, quiet())
-	named := bustest.Connect(t, s, quiet(), bus.WithName("calculator"))
+	s := bustest.Server(t, unheard())
+	caller := connect(t, s, quiet())
+	named := connect(t, s, quiet(), bus.WithName("calculator"))
 	serve(t, named, "svc.who", endpoint.New(who))
-	several := bustest.Connect(t, s, quiet())
+	several := connect(t, s, quiet())
 	serve(t, several, "svc.who", endpoint.New(who))
 	serve(t, several, "more.who", endpoint.New(who))
 	var pings atomic.Int32
@@ -149,14 +149,14 @@ func TestDirectCallsToNamedServices(t *testing.T) {
 
 // Without the grant for its root an instance serves, and says once what it can't do.
 func TestRootDenied(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithUsers(
+	s := bustest.Server(t, unheard(), embedded.WithUsers(
 		embedded.User{Name: "service", Password: "p", Subscribe: embedded.Permission{Allow: []string{"svc.> q", "_INBOX.>", "$SRV.>"}}},
 		embedded.User{Name: "caller", Password: "p"},
 	))
 	var log bytes.Buffer
-	service := bustest.Connect(t, s, bus.WithNATS(nats.UserInfo("service", "p"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})),
+	service := connect(t, s, bus.WithNATS(nats.UserInfo("service", "p"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})),
 		bus.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-	caller := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("caller", "p")))
+	caller := connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("caller", "p")))
 	serve(t, service, "svc.add", endpoint.New(add))
 	serve(t, service, "svc.more", endpoint.New(add))
 	assert.Equal(t, strings.Count(log.String(), "denies the instance's subject"), 1)
@@ -176,9 +176,9 @@ func TestRootDenied(t *testing.T) {
 
 // Another root is another root.
 func TestRootsAreRenamed(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	renamed := bus.WithRoots("_MY", "$SRV")
-	service, caller, stranger := bustest.Connect(t, s, quiet(), renamed), bustest.Connect(t, s, quiet(), renamed), bustest.Connect(t, s, quiet())
+	service, caller, stranger := connect(t, s, quiet(), renamed), connect(t, s, quiet(), renamed), connect(t, s, quiet())
 	serve(t, service, "svc.who", endpoint.New(who))
 	assert.Equal(t, asked(t, caller, "svc.who", service.ID()), service.ID())
 	_, err := adder(stranger, "svc.who")(endpoint.WithInstance(t.Context(), service.ID()), &AddRequest{})

@@ -19,11 +19,11 @@ import (
 )
 
 func TestDiscover(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	a := bustest.Connect(t, s, quiet(), bus.WithName("calc"), bus.WithVersion("v1.4.0"), bus.WithDescription("adds"),
+	s := bustest.Server(t, unheard())
+	a := connect(t, s, quiet(), bus.WithName("calc"), bus.WithVersion("v1.4.0"), bus.WithDescription("adds"),
 		bus.WithMetadata(map[string]string{"zone": "a"}))
-	b := bustest.Connect(t, s, quiet(), bus.WithName("calc"))
-	caller := bustest.Connect(t, s, quiet())
+	b := connect(t, s, quiet(), bus.WithName("calc"))
+	caller := connect(t, s, quiet())
 	none, err := caller.Discover(t.Context(), "")
 	assert.NoError(t, err)
 	assert.Equal(t, len(none), 0)
@@ -156,8 +156,8 @@ func TestDiscoverKeepsItsDeadline(t *testing.T) {
 }
 
 func TestIdentity(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	caller := bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	caller := connect(t, s, quiet())
 	identities := func(t *testing.T, b *bus.Bus) string {
 		t.Helper()
 		all, err := caller.Discover(t.Context(), "")
@@ -187,7 +187,7 @@ func TestIdentity(t *testing.T) {
 		"clashes":          {[]bus.Option{bus.WithName("own")}, []string{"a.b", "a-b", "a+b", "a:b"}, "own/a-b own/a-b-2 own/a_b own/a_b-2"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := bustest.Connect(t, s, append(c.opts, quiet())...)
+			b := connect(t, s, append(c.opts, quiet())...)
 			for _, subject := range c.subjects {
 				serve(t, b, subject, endpoint.New(add))
 			}
@@ -252,8 +252,8 @@ func TestReadyWithoutPermissionToAsk(t *testing.T) {
 }
 
 func TestDiscoverWithoutPermissionToAsk(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener(), nosy())
-	b := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
+	s := bustest.Server(t, unheard(), nosy())
+	b := connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
 	for range 3 {
 		for _, name := range []string{"", "svc"} {
 			timed(t, 1500*time.Millisecond, func() {

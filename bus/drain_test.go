@@ -117,14 +117,14 @@ func TestDrainFinishesWhatRuns(t *testing.T) {
 }
 
 func TestDrainUnderLoadLosesNothing(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	handler := endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
 		if r.A%10 == 0 {
 			time.Sleep(time.Millisecond)
 		}
 		return add(ctx, r)
 	})
-	stays, caller := bustest.Connect(t, s, quiet()), bustest.Connect(t, s, quiet())
+	stays, caller := connect(t, s, quiet()), connect(t, s, quiet())
 	serve(t, stays, "svc.add", handler)
 	sum := adder(caller, "svc.add")
 	var calls atomic.Int32
@@ -148,7 +148,7 @@ func TestDrainUnderLoadLosesNothing(t *testing.T) {
 		}()
 	}
 	for range 5 {
-		goes := bustest.Connect(t, s, quiet())
+		goes := connect(t, s, quiet())
 		serve(t, goes, "svc.add", handler)
 		assert.Eventually(t, func() bool { return statsOf(t, goes, "svc.add").Calls > 20 })
 		timed(t, soon, func() { assert.NoError(t, goes.Drain(context.Background())) })
@@ -244,7 +244,7 @@ func TestDrainWaitsForStop(t *testing.T) {
 
 func TestCloseIsQuick(t *testing.T) {
 	_, caller, s := pair(t)
-	service, err := bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s)))
+	service, err := reach(s)
 	assert.NoError(t, err)
 	g := newGate(t)
 	serve(t, service, "svc.slow", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
@@ -265,12 +265,12 @@ func TestCloseIsQuick(t *testing.T) {
 
 // A handler that outlives the bus leaves its caller no time to wait out.
 func TestCallersOfWhatDoesNotEndAreAnswered(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	caller := bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	caller := connect(t, s, quiet())
 	for name, connect := range map[string]func() (*bus.Bus, error){
-		"owned":   func() (*bus.Bus, error) { return bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s))) },
+		"owned":   func() (*bus.Bus, error) { return reach(s) },
 		"adopted": func() (*bus.Bus, error) { return bus.New(foreign(t, s), quiet()) },
-		"stopped": func() (*bus.Bus, error) { return bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s))) },
+		"stopped": func() (*bus.Bus, error) { return reach(s) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := connect()
@@ -376,8 +376,8 @@ func hammer(t *testing.T, caller *bus.Bus, subject string, f func()) {
 }
 
 func TestEndsUnderLoadDropNothing(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	caller := bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	caller := connect(t, s, quiet())
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, end := range map[string]func(b *bus.Bus) error{
@@ -387,7 +387,7 @@ func TestEndsUnderLoadDropNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 10 {
-				b, err := bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s)))
+				b, err := reach(s)
 				assert.NoError(t, err)
 				serve(t, b, "svc.add", endpoint.New(add))
 				hammer(t, caller, "svc.add", func() {
@@ -401,12 +401,12 @@ func TestEndsUnderLoadDropNothing(t *testing.T) {
 
 // What Serve takes back, because a part of it is denied, has been reachable for a moment.
 func TestServeTakenBackDropsNothing(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithUsers(
+	s := bustest.Server(t, unheard(), embedded.WithUsers(
 		embedded.User{Name: "u", Password: "p", Subscribe: embedded.Permission{Deny: []string{"svc.denied"}}},
 		embedded.User{Name: "any", Password: "p"},
 	))
-	b := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
-	caller := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("any", "p")))
+	b := connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
+	caller := connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("any", "p")))
 	type Contract struct {
 		Add, Denied endpoint.Unary[*AddRequest, *AddResponse]
 	}
@@ -420,10 +420,10 @@ func TestServeTakenBackDropsNothing(t *testing.T) {
 
 // A connection that is closed for good, by whomever, ends the calls that wait on it.
 func TestClosedConnectionEndsCallsInFlight(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	asked := make(chan struct{}, 4)
 	respond(t, foreign(t, s), "svc.mute", func(*nats.Msg) { asked <- struct{}{} })
-	owned, err := bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s)))
+	owned, err := reach(s)
 	assert.NoError(t, err)
 	adopted, err := bus.New(foreign(t, s), quiet())
 	assert.NoError(t, err)
@@ -467,7 +467,7 @@ func TestEndOnALostConnection(t *testing.T) {
 }
 
 func TestAdoptedConnectionStays(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	nc := foreign(t, s)
 	respond(t, nc, "mine.echo", func(m *nats.Msg) { _ = m.Respond(m.Data) })
 	before := nc.NumSubscriptions()

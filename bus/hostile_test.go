@@ -12,7 +12,6 @@ import (
 
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
-	"postbus.example/embedded"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
@@ -68,7 +67,7 @@ func TestHostileReplySubjectsAreDropped(t *testing.T) {
 
 // Renamed roots are guarded as the usual ones are.
 func TestHostileRepliesBelowRenamedRoots(t *testing.T) {
-	b := bustest.New(t, quiet(), bus.WithRoots("_CTRL", "_FIND"))
+	b := alone(t, quiet(), bus.WithRoots("_CTRL", "_FIND"))
 	serve(t, b, "svc.add", endpoint.New(add))
 	for i, reply := range []string{"_FIND.PING", "_CTRL.svc.i9.e.svc.add", "_CTRL.x"} {
 		assert.NoError(t, b.Conn().PublishRequest("svc.add", reply, []byte(`{"A":1,"B":2}`)))
@@ -85,7 +84,7 @@ func TestHostileRepliesBelowRenamedRoots(t *testing.T) {
 
 // An endpoint above the bus's own inbox does not cut the bus off from itself.
 func TestOwnInboxBelowAnEndpoint(t *testing.T) {
-	b := bustest.New(t, quiet(), bus.WithInboxPrefix("own"))
+	b := alone(t, quiet(), bus.WithInboxPrefix("own"))
 	serve(t, b, "own", endpoint.New(add))
 	_, err := adder(b, "own")(t.Context(), &AddRequest{1, 2})
 	assert.NoError(t, err)
@@ -111,8 +110,8 @@ func TestControlSubjectsAreNotFollowed(t *testing.T) {
 
 // A peer that answers to all inboxes at once reaches no call but the one it was asked by.
 func TestRepliesReachTheirCallOnly(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	caller := bustest.Connect(t, s, quiet(), bus.WithInboxPrefix("_RI.caller"))
+	s := bustest.Server(t, unheard())
+	caller := connect(t, s, quiet(), bus.WithInboxPrefix("_RI.caller"))
 	nc := foreign(t, s)
 	asked := make(chan *nats.Msg, 64)
 	respond(t, nc, "svc.mute", func(m *nats.Msg) { asked <- m })
@@ -170,7 +169,7 @@ func (panicky) Enabled(context.Context, slog.Level) bool  { return true }
 func (panicky) Handle(context.Context, slog.Record) error { panic("the disk is full") }
 
 func TestLoggerThatPanicsHarmsNoOne(t *testing.T) {
-	b := bustest.New(t, bus.WithLogger(slog.New(panicky{slog.DiscardHandler})))
+	b := alone(t, bus.WithLogger(slog.New(panicky{slog.DiscardHandler})))
 	serve(t, b, "svc.panic", endpoint.New(func(context.Context, *AddRequest) (*AddResponse, error) { panic("so it goes") }))
 	for range 3 {
 		_, err := adder(b, "svc.panic")(t.Context(), &AddRequest{})

@@ -22,7 +22,7 @@ import (
 func as(t testing.TB, s *embedded.Server, user, prefix string, opts ...bus.Option) *bus.Bus {
 	t.Helper()
 	opts = append([]bus.Option{quiet(), bus.WithNATS(nats.UserInfo(user, user)), bus.WithInboxPrefix(prefix)}, opts...)
-	return bustest.Connect(t, s, opts...)
+	return connect(t, s, opts...)
 }
 
 // content fails the test, at its end, when the broker denied a bus anything: what was denied may have gone unnoticed.
@@ -67,7 +67,7 @@ func least(t testing.TB, change func(users map[string]string), opts ...embedded.
 	if change != nil {
 		change(users)
 	}
-	return bustest.Server(t, append(opts, embedded.WithoutListener(), embedded.WithConfig(grants(users)))...)
+	return bustest.Server(t, append(opts, unheard(), embedded.WithConfig(grants(users)))...)
 }
 
 // both returns a role's text with what another may publish besides.
@@ -228,7 +228,7 @@ func TestWithoutAGrant(t *testing.T) {
 	t.Run("without the inbox", func(t *testing.T) {
 		s := least(t, nil)
 		timed(t, soon, func() {
-			_, err := bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s), nats.UserInfo("client", "client")))
+			_, err := reach(s, nats.UserInfo("client", "client"))
 			failed(t, err, endpoint.PermissionDenied, "", endpoint.NotSent)
 			assert.Contains(t, err.Error(), "WithInboxPrefix")
 		})

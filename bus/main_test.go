@@ -55,6 +55,15 @@ func rawEndpoint(f func(context.Context, []byte) ([]byte, error), opts ...endpoi
 // quiet is for buses whose errors are the point of the test.
 func quiet() bus.Option { return bus.Quiet(slog.New(slog.DiscardHandler), os.Getenv(framesEnv)) }
 
+// reach is connect for a bus that the test ends itself.
+func reach(s *embedded.Server, opts ...nats.Option) (*bus.Bus, error) {
+	way := nats.InProcessServer(s)
+	if bySocket() {
+		way = socket(s)
+	}
+	return bus.Connect("", quiet(), bus.WithNATS(append(opts, way)...))
+}
+
 // pair returns two buses on one server, each with a connection of its own and the grants of its role, and no others: the
 // first may serve svc.>, the second call and find it. The test fails when they try more.
 func pair(t testing.TB, opts ...embedded.Option) (service, caller *bus.Bus, s *embedded.Server) {
@@ -68,8 +77,8 @@ func pair(t testing.TB, opts ...embedded.Option) (service, caller *bus.Bus, s *e
 // free is pair for what is no role's: other services, a bus that serves and calls.
 func free(t testing.TB, opts ...embedded.Option) (service, caller *bus.Bus, s *embedded.Server) {
 	t.Helper()
-	s = bustest.Server(t, append(opts, embedded.WithoutListener())...)
-	return bustest.Connect(t, s, quiet()), bustest.Connect(t, s, quiet()), s
+	s = bustest.Server(t, append(opts, unheard())...)
+	return connect(t, s, quiet()), connect(t, s, quiet()), s
 }
 
 // framesEnv says which calls go in batch frames: none (off), all (always), or those that would in life.

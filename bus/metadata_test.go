@@ -51,15 +51,15 @@ func sent(ago time.Duration) string {
 }
 
 func TestSendTimeBackStop(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	var ran atomic.Int32
 	counted := endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
 		ran.Add(1)
 		return add(ctx, r)
 	})
-	serve(t, bustest.Connect(t, s, quiet()), "svc.add", counted)
-	serve(t, bustest.Connect(t, s, quiet(), bus.WithClockSkew(time.Hour)), "loose.add", counted)
-	serve(t, bustest.Connect(t, s, quiet(), bus.WithClockSkew(0)), "strict.add", counted)
+	serve(t, connect(t, s, quiet()), "svc.add", counted)
+	serve(t, connect(t, s, quiet(), bus.WithClockSkew(time.Hour)), "loose.add", counted)
+	serve(t, connect(t, s, quiet(), bus.WithClockSkew(0)), "strict.add", counted)
 	c := newCrafter(t, s)
 	for _, x := range []struct {
 		subject, token string
@@ -130,8 +130,8 @@ func TestMalformedHeadersAreRefused(t *testing.T) {
 }
 
 func TestMalformedTokensAreRefused(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	service := bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	service := connect(t, s, quiet())
 	var ran atomic.Int32
 	serve(t, service, "svc.add", endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
 		ran.Add(1)
@@ -149,8 +149,8 @@ func TestMalformedTokensAreRefused(t *testing.T) {
 }
 
 func TestOtherTokensAreForeign(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	service := bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	service := connect(t, s, quiet())
 	serve(t, service, "svc.left", endpoint.New(func(ctx context.Context, _ *AddRequest) (*AddResponse, error) {
 		d, _ := ctx.Deadline()
 		return &AddResponse{inSeconds(time.Until(d))}, nil
@@ -192,8 +192,8 @@ func TestMetadataCrosses(t *testing.T) {
 	const unsampled, sampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	for name, opts := range map[string][]bus.Option{"token": {quiet()}, "headers": {quiet(), bus.WithHeaderMetadata()}} {
 		t.Run(name, func(t *testing.T) {
-			s := bustest.Server(t, embedded.WithoutListener())
-			service, caller := bustest.Connect(t, s, quiet()), bustest.Connect(t, s, opts...)
+			s := bustest.Server(t, unheard())
+			service, caller := connect(t, s, quiet()), connect(t, s, opts...)
 			serve(t, service, "svc.tell", endpoint.New(tell))
 			for _, trace := range []string{"", unsampled, sampled} {
 				call := endpoint.Caller[*AddRequest, *about](caller, "svc.tell", endpoint.With(func(next endpoint.Handler) endpoint.Handler {
@@ -231,8 +231,8 @@ func TestInstanceOnlyWhenAsked(t *testing.T) {
 
 // Who asks for the instance hears it of errors and refusals, too: there it matters most.
 func TestErrorsNameTheInstance(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithMaxPayload(4096))
-	service := bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard(), embedded.WithMaxPayload(4096))
+	service := connect(t, s, quiet())
 	g := newGate(t)
 	serve(t, service, "svc.add", endpoint.New(add))
 	serve(t, service, "svc.panic", endpoint.New(func(context.Context, *AddRequest) (*AddResponse, error) { panic("so it goes") }))

@@ -49,7 +49,7 @@ func TestPermissionsAreDocumented(t *testing.T) {
 // Whatever is asked for, the broker reads just that, or refuses to start and names all faults.
 func TestPermissionsAreReadBack(t *testing.T) {
 	const odd = `a"b\.c{d}#;'$x`
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithConfig(grants(map[string]string{
+	s := bustest.Server(t, unheard(), embedded.WithConfig(grants(map[string]string{
 		"odd": bus.Permissions(bus.ClientRole, "svc", odd, "ünï.*.x"),
 		"two": bus.Permissions(bus.ServiceRole, "acme-users", "acme.users.>", "acme.jobs workers"),
 	})))
@@ -117,7 +117,7 @@ func TestPermissionsRefuseWhatCannotBe(t *testing.T) {
 		{bus.Role(200), "a b", []string{"svc..add", "svc.\"}\r\n}"}, []string{"role 200", "a b", "svc..add", `}\\r\\n}`}},
 	} {
 		text := bus.Permissions(x.role, x.service, x.subjects...)
-		_, err := embedded.Start(embedded.WithoutListener(), embedded.WithConfig(grants(map[string]string{"u": text})))
+		_, err := embedded.Start(unheard(), embedded.WithConfig(grants(map[string]string{"u": text})))
 		assert.True(t, err != nil, "the broker takes "+text)
 		assert.Contains(t, err.Error(), "bus.Permissions")
 		assert.Contains(t, text, x.faults...)

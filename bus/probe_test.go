@@ -34,8 +34,8 @@ func deadline(t testing.TB, call endpoint.Unary[[]byte, []byte], d time.Duration
 // The responder dies, without a word, with calls that it acked: they end within a fraction of a second, not by their deadline.
 func TestRow06InstanceLost(t *testing.T) {
 	const calls = 300 // more than a frame's
-	s := bustest.Server(t, embedded.WithoutListener())
-	caller := bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	caller := connect(t, s, quiet())
 	nc := foreign(t, s)
 	service, err := bus.New(nc, quiet())
 	assert.NoError(t, err)
@@ -61,8 +61,8 @@ func TestRow06InstanceLost(t *testing.T) {
 
 // Those at other instances go on, and so does who moved to one.
 func TestRow06OthersGoOn(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	caller := bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	caller := connect(t, s, quiet())
 	ncs := []*nats.Conn{foreign(t, s), foreign(t, s)}
 	services := each(2, func(i int) *bus.Bus {
 		b, err := bus.New(ncs[i], quiet())
@@ -311,8 +311,8 @@ func TestForgedFrames(t *testing.T) {
 
 // A stranger's ack finds no call.
 func TestStrangersAcks(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	caller := bustest.Connect(t, s, quiet(), bus.WithInboxPrefix("_RI.caller"))
+	s := bustest.Server(t, unheard())
+	caller := connect(t, s, quiet(), bus.WithInboxPrefix("_RI.caller"))
 	nc := foreign(t, s)
 	requests := make(chan *nats.Msg, 1)
 	respond(t, nc, "svc.slow", func(m *nats.Msg) { requests <- m })
@@ -330,13 +330,13 @@ func TestStrangersAcks(t *testing.T) {
 
 // A client that may not publish to instances is told once, and calls as before.
 func TestDeniedProbes(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithUsers(
+	s := bustest.Server(t, unheard(), embedded.WithUsers(
 		embedded.User{Name: "service", Password: "p"},
 		embedded.User{Name: "caller", Password: "p", Publish: embedded.Permission{Allow: []string{"svc.>", "$SRV.INFO"}}},
 	))
 	var denied atomic.Int32
-	service := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("service", "p")))
-	caller := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("caller", "p"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { denied.Add(1) })))
+	service := connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("service", "p")))
+	caller := connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("caller", "p"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { denied.Add(1) })))
 	g, _ := until(t, service, "svc.slow")
 	call := echoer(caller, "svc.slow")
 	done := deadline(t, call, time.Minute)

@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"postbus.example/bus"
-	"postbus.example/bus/bustest"
 	"postbus.example/embedded"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
@@ -67,25 +66,25 @@ func TestRow06AtAnotherNode(t *testing.T) {
 	c, err := embedded.StartCluster(3)
 	assert.NoError(t, err)
 	t.Cleanup(c.Shutdown)
-	deaths(t, bustest.Connect(t, c.Server(0), quiet()), c.Server(2), 0)
+	deaths(t, connect(t, c.Server(0), quiet()), c.Server(2), 0)
 }
 
 // Across gateways there is one thing to know: what an instance hands out in the first two seconds after it subscribed goes to its
 // server without a look at who is there, for up to four seconds. For so long nobody says that it is dead.
 func TestRow06InAnotherCluster(t *testing.T) {
 	west, east := superCluster(t, "")
-	deaths(t, bustest.Connect(t, west.Server(0), quiet()), east.Server(1), 2100*time.Millisecond)
+	deaths(t, connect(t, west.Server(0), quiet()), east.Server(1), 2100*time.Millisecond)
 }
 
 func TestRow06BehindALeafNode(t *testing.T) {
 	hub, edge := leaf(t, bus.Permissions(bus.ClientRole, "svc"))
-	deaths(t, bustest.Connect(t, edge, quiet(), bus.WithInboxPrefix("_RI.cli")), hub, 0)
+	deaths(t, connect(t, edge, quiet(), bus.WithInboxPrefix("_RI.cli")), hub, 0)
 }
 
 // Behind a leaf node that may not publish to instances nobody hears a probe, and the broker says so. They live all the same.
 func TestLivesBehindARestrictedLeafNode(t *testing.T) {
 	hub, edge := leaf(t, `permissions: { publish: ["svc.>"], subscribe: ["_RI.cli.>"] }`)
-	caller := bustest.Connect(t, edge, quiet(), bus.WithInboxPrefix("_RI.cli"))
+	caller := connect(t, edge, quiet(), bus.WithInboxPrefix("_RI.cli"))
 	service, _ := mortal(t, hub)
 	g, _ := until(t, service, "svc.slow")
 	assert.Eventually(t, func() bool {

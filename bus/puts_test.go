@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
 	"postbus.example/embedded"
@@ -23,7 +25,10 @@ func dialled(t *testing.T, s *embedded.Server) *bus.Bus {
 func TestWhoPutsRequests(t *testing.T) {
 	s := bustest.Server(t)
 	assert.True(t, dialled(t, s).Puts())
-	assert.True(t, !bustest.Connect(t, s).Puts(), "in process")
+	inside, err := bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s)))
+	assert.NoError(t, err)
+	assert.True(t, !inside.Puts(), "in process")
+	assert.NoError(t, inside.Close())
 	adopted, err := bus.New(foreign(t, s), quiet())
 	assert.NoError(t, err)
 	assert.True(t, !adopted.Puts(), "a connection of somebody else's")

@@ -241,9 +241,9 @@ func TestSchemasAreWhatWasAnnounced(t *testing.T) {
 
 // Without permission to fetch them schemas stay unknown, at once.
 func TestSchemasDenied(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithUsers(
+	s := bustest.Server(t, unheard(), embedded.WithUsers(
 		embedded.User{Name: "u", Password: "p", Publish: embedded.Permission{Deny: []string{"$SRV.SCHEMA.>"}}}))
-	b := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
+	b := connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
 	serve(t, b, "svc.wider", endpoint.New(wider))
 	timed(t, 1500*time.Millisecond, func() {
 		found, err := b.Discover(t.Context(), "svc")

@@ -5,7 +5,6 @@ import (
 
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
-	"postbus.example/embedded"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
@@ -35,7 +34,7 @@ func TestServeOnALostConnection(t *testing.T) {
 }
 
 func TestServeOnAClosedConnection(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	nc := foreign(t, s)
 	b, err := bus.New(nc, quiet())
 	assert.NoError(t, err)

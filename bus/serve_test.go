@@ -21,15 +21,15 @@ import (
 
 func TestQueueGroupSharesLoad(t *testing.T) {
 	const instances, calls = 3, 600
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	var ran [instances]atomic.Int32
 	for i := range instances {
-		serve(t, bustest.Connect(t, s, quiet()), "svc.add", endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
+		serve(t, connect(t, s, quiet()), "svc.add", endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
 			ran[i].Add(1)
 			return add(ctx, r)
 		}))
 	}
-	sum := adder(bustest.Connect(t, s, quiet()), "svc.add")
+	sum := adder(connect(t, s, quiet()), "svc.add")
 	for range calls {
 		_, err := sum(t.Context(), &AddRequest{1, 2})
 		assert.NoError(t, err)
@@ -44,33 +44,33 @@ func TestQueueGroupSharesLoad(t *testing.T) {
 }
 
 func TestWithoutQueueEveryInstanceGetsIt(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	var ran atomic.Int32
 	for range 3 {
-		serve(t, bustest.Connect(t, s, quiet()), "svc.all", endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
+		serve(t, connect(t, s, quiet()), "svc.all", endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
 			ran.Add(1)
 			return add(ctx, r)
 		}, endpoint.Queue("")))
 	}
-	caller := bustest.Connect(t, s, quiet())
+	caller := connect(t, s, quiet())
 	_, err := adder(caller, "svc.all")(t.Context(), &AddRequest{1, 2})
 	assert.NoError(t, err)
 	assert.Eventually(t, func() bool { return ran.Load() == 3 && own(caller).Late == 2 })
 }
 
 func TestOtherQueue(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	var a, b atomic.Int32
 	for _, x := range []struct {
 		n     *atomic.Int32
 		queue string
 	}{{&a, "one"}, {&b, "two"}, {&b, "two"}} {
-		serve(t, bustest.Connect(t, s, quiet()), "svc.add", endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
+		serve(t, connect(t, s, quiet()), "svc.add", endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
 			x.n.Add(1)
 			return add(ctx, r)
 		}, endpoint.Queue(x.queue)))
 	}
-	_, err := adder(bustest.Connect(t, s, quiet()), "svc.add")(t.Context(), &AddRequest{1, 2})
+	_, err := adder(connect(t, s, quiet()), "svc.add")(t.Context(), &AddRequest{1, 2})
 	assert.NoError(t, err)
 	assert.Eventually(t, func() bool { return a.Load() == 1 && b.Load() == 1 }, "one of each group")
 }
@@ -81,7 +81,7 @@ type group []*endpoint.Endpoint
 func (g group) Endpoints() []*endpoint.Endpoint { return g }
 
 func TestServeFaultsAreReportedAtOnce(t *testing.T) {
-	b := bustest.New(t, quiet())
+	b := alone(t, quiet())
 	serve(t, b, "svc.taken", endpoint.New(add))
 	type Deep struct{ Inner struct{ C chan int } }
 	before := b.Conn().NumSubscriptions()
@@ -122,7 +122,7 @@ func TestServeFaultsAreReportedAtOnce(t *testing.T) {
 
 // A middleware of the bus that makes no handler is a fault of construction, not a panic at the first call.
 func TestNilHandlerIsRefused(t *testing.T) {
-	b := bustest.New(t, quiet())
+	b := alone(t, quiet())
 	b.Use(func(endpoint.Handler) endpoint.Handler { return nil })
 	err := b.Serve("svc.add", endpoint.New(add))
 	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
@@ -131,8 +131,8 @@ func TestNilHandlerIsRefused(t *testing.T) {
 
 // The largest limit is no limit.
 func TestLargestLimits(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	b := bustest.Connect(t, s, quiet(), bus.WithConcurrency(math.MaxInt))
+	s := bustest.Server(t, unheard())
+	b := connect(t, s, quiet(), bus.WithConcurrency(math.MaxInt))
 	serve(t, b, "svc.bus", endpoint.New(add))
 	serve(t, b, "svc.concurrency", endpoint.New(add, endpoint.Concurrency(math.MaxInt)))
 	serve(t, b, "svc.backlog", endpoint.New(add, endpoint.Concurrency(1), endpoint.Backlog(math.MaxInt, 0)))
@@ -145,7 +145,7 @@ func TestLargestLimits(t *testing.T) {
 }
 
 func TestGatherIsUnimplemented(t *testing.T) {
-	b := bustest.New(t, quiet())
+	b := alone(t, quiet())
 	for _, err := range endpoint.Gather[*AddRequest, *AddResponse](b, "svc.add")(t.Context(), &AddRequest{}) {
 		failed(t, err, endpoint.Unimplemented, endpoint.ReasonUnsupported, endpoint.NotSent)
 	}
@@ -153,7 +153,7 @@ func TestGatherIsUnimplemented(t *testing.T) {
 }
 
 func TestPublishedInfoMustFit(t *testing.T) {
-	b := bustest.Connect(t, bustest.Server(t, embedded.WithoutListener(), embedded.WithMaxPayload(2048)), quiet())
+	b := connect(t, bustest.Server(t, unheard(), embedded.WithMaxPayload(2048)), quiet())
 	before := b.Conn().NumSubscriptions()
 	err := b.Serve("svc.add", endpoint.New(add, endpoint.Doc(strings.Repeat("long ", 500))))
 	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
@@ -163,10 +163,10 @@ func TestPublishedInfoMustFit(t *testing.T) {
 }
 
 func TestSubscriptionDenied(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithUsers(
+	s := bustest.Server(t, unheard(), embedded.WithUsers(
 		embedded.User{Name: "u", Password: "p", Subscribe: embedded.Permission{Allow: []string{"_INBOX.>", "svc.Ok q", "svc.Ok2 q"}}},
 	))
-	b := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
+	b := connect(t, s, quiet(), bus.WithNATS(nats.UserInfo("u", "p")))
 	serve(t, b, "svc.Ok", endpoint.New(add)) // without $SRV it is served and not found
 	assert.NoError(t, b.Ready(t.Context()))
 	before := b.Conn().NumSubscriptions()
@@ -184,7 +184,7 @@ func TestSubscriptionDenied(t *testing.T) {
 
 // Middleware and servables may use the bus while they are served.
 func TestServeHoldsNoLockOverUserCode(t *testing.T) {
-	b := bustest.New(t, quiet())
+	b := alone(t, quiet())
 	serve(t, b, "auth.check", endpoint.New(add))
 	var check endpoint.Unary[*AddRequest, *AddResponse]
 	b.Use(func(next endpoint.Handler) endpoint.Handler {
@@ -206,7 +206,7 @@ func TestServeHoldsNoLockOverUserCode(t *testing.T) {
 }
 
 func TestUseIsOutermostOnBothSides(t *testing.T) {
-	b := bustest.New(t, quiet())
+	b := alone(t, quiet())
 	var mu sync.Mutex
 	var order []string
 	mark := func(name string) endpoint.Middleware {
@@ -242,9 +242,9 @@ func TestPublishedRequestIsServed(t *testing.T) {
 }
 
 func TestTwoBusesTwoSettings(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	a := bustest.Connect(t, s, quiet(), bus.WithName("a"), bus.WithRoots("_RA", "$SA"), bus.WithInboxPrefix("_IA"), bus.WithVersion("1.0.0"))
-	b := bustest.Connect(t, s, quiet(), bus.WithName("b"), bus.WithVersion("v2.1.0"))
+	s := bustest.Server(t, unheard())
+	a := connect(t, s, quiet(), bus.WithName("a"), bus.WithRoots("_RA", "$SA"), bus.WithInboxPrefix("_IA"), bus.WithVersion("1.0.0"))
+	b := connect(t, s, quiet(), bus.WithName("b"), bus.WithVersion("v2.1.0"))
 	serve(t, a, "svc.a", endpoint.New(add))
 	serve(t, b, "svc.b", endpoint.New(add))
 	for _, x := range []*bus.Bus{a, b} {
@@ -282,7 +282,7 @@ func TestOptionFaultsAreReportedAtOnce(t *testing.T) {
 	_, err = bus.New(nil)
 	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
 	assert.Contains(t, err.Error(), "nil")
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	_, err = bus.New(foreign(t, s), bus.WithNATS(nats.Name("x")))
 	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
 	assert.Contains(t, err.Error(), "WithNATS")
@@ -291,16 +291,16 @@ func TestOptionFaultsAreReportedAtOnce(t *testing.T) {
 	assert.ErrorIs(t, err, nats.ErrNoServers)
 	assert.Contains(t, err.Error(), "127.0.0.1:1")
 	assert.True(t, !strings.Contains(err.Error(), "secret"), "no password in the error: "+err.Error())
-	guarded := bustest.Server(t, embedded.WithoutListener(), embedded.WithUsers(embedded.User{Name: "u", Password: "p"}))
-	_, err = bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(guarded)))
+	guarded := bustest.Server(t, unheard(), embedded.WithUsers(embedded.User{Name: "u", Password: "p"}))
+	_, err = reach(guarded)
 	failed(t, err, endpoint.Unauthenticated, "", endpoint.NotSent)
 	for _, prefix := range []string{"_INBOX", "_INBOX.mine", "_RI.mine"} {
-		b := bustest.Connect(t, s, quiet(), bus.WithInboxPrefix(prefix))
+		b := connect(t, s, quiet(), bus.WithInboxPrefix(prefix))
 		assert.True(t, strings.HasPrefix(b.Conn().NewInbox(), prefix+"."), "the connection's own inboxes, too")
 		assert.Equal(t, len(b.Conn().Opts.InboxPrefix), len(prefix)+27)
 		_, err := adder(b, "svc.nobody")(t.Context(), &AddRequest{})
 		failed(t, err, endpoint.Unavailable, endpoint.ReasonNoResponders, endpoint.NotExecuted)
 	}
-	b := bustest.Connect(t, s, quiet(), bus.WithNATS(nats.CustomInboxPrefix("mine")))
+	b := connect(t, s, quiet(), bus.WithNATS(nats.CustomInboxPrefix("mine")))
 	assert.True(t, strings.HasPrefix(b.Conn().NewInbox(), "mine."), "as the user says")
 }

@@ -19,7 +19,6 @@ import (
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
 	"postbus.example/codec"
-	"postbus.example/embedded"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
@@ -62,9 +61,9 @@ func shape(path string, v any, out map[string]string) {
 }
 
 func TestVerbsEqualMicros(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
+	s := bustest.Server(t, unheard())
 	md := map[string]string{"zone": "a"}
-	b := bustest.Connect(t, s, quiet(), bus.WithName("ours"), bus.WithVersion("1.2.3"), bus.WithDescription("what it does"), bus.WithMetadata(md))
+	b := connect(t, s, quiet(), bus.WithName("ours"), bus.WithVersion("1.2.3"), bus.WithDescription("what it does"), bus.WithMetadata(md))
 	serve(t, b, "ours.add", endpoint.New(add, endpoint.Meta("k", "v")))
 	nc := foreign(t, s)
 	m, err := micro.AddService(nc, micro.Config{Name: "micros", Version: "1.2.3", Description: "what it does", Metadata: md})
@@ -128,12 +127,12 @@ func answers(t *testing.T, nc *nats.Conn, subject string) (bodies [][]byte) {
 // Who floods the verbs gets little for it, takes nothing from other services, and does not make the bus unready.
 func TestVerbsAreRationed(t *testing.T) {
 	const services = 30
-	s := bustest.Server(t, embedded.WithoutListener())
-	b := bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	b := connect(t, s, quiet())
 	for i := range services {
 		serve(t, b, fmt.Sprintf("svc%d.add", i), endpoint.New(add))
 	}
-	caller := bustest.Connect(t, s, quiet())
+	caller := connect(t, s, quiet())
 	found, err := caller.Discover(t.Context(), "")
 	assert.NoError(t, err)
 	assert.Equal(t, len(found), services, "a listing is complete")
@@ -161,7 +160,7 @@ func TestVerbsAreRationed(t *testing.T) {
 
 // What has nothing to say is still valid.
 func TestVerbsOfAnEmptyServiceAreValid(t *testing.T) {
-	b := bustest.New(t, quiet())
+	b := alone(t, quiet())
 	serve(t, b, "svc.add", endpoint.New(add))
 	for _, verb := range []string{"PING", "INFO", "STATS"} {
 		m, err := b.Conn().Request("$SRV."+verb+".svc."+b.ID(), nil, 10*time.Second)
@@ -235,8 +234,8 @@ func TestMixedQueueGroupWithMicro(t *testing.T) {
 		t.Skip("a service of another make takes no frames")
 	}
 	const calls = 400
-	s := bustest.Server(t, embedded.WithoutListener())
-	service, caller := bustest.Connect(t, s, quiet(), bus.WithCodec(codec.Raw)), bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	service, caller := connect(t, s, quiet(), bus.WithCodec(codec.Raw)), connect(t, s, quiet())
 	var ours, micros atomic.Int32
 	serve(t, service, "svc.echo", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
 		ours.Add(1)

@@ -233,7 +233,7 @@ func TestAllocStream(t *testing.T) {
 	}
 	const items = 20_000
 	s := bustest.Server(t)
-	service, caller := bustest.Connect(t, s), bustest.Connect(t, s)
+	service, caller := connect(t, s), connect(t, s)
 	body := make([]byte, 1024)
 	serve(t, service, "svc.raw", endpoint.NewServerStream(endpoint.Emit(func(_ context.Context, _ []byte, send func([]byte) error) error {
 		for range items {

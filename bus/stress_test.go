@@ -11,11 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
-	"postbus.example/embedded"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
@@ -60,8 +57,8 @@ func TestNothingIsLeftOfCalls(t *testing.T) {
 
 // Everything at once: every call ends, with its own reply or a typed error.
 func TestEverythingAtOnce(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	stays, caller := bustest.Connect(t, s, quiet()), bustest.Connect(t, s, quiet())
+	s := bustest.Server(t, unheard())
+	stays, caller := connect(t, s, quiet()), connect(t, s, quiet())
 	serve(t, stays, "svc.add", endpoint.New(add, endpoint.Concurrency(4), endpoint.Backlog(16, 50*time.Millisecond)))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -103,7 +100,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	churn := func(f func(b *bus.Bus) error) {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				b, err := bus.Connect("", quiet(), bus.WithNATS(nats.InProcessServer(s)))
+				b, err := reach(s)
 				if err == nil {
 					err = f(b)
 				}
@@ -168,7 +165,7 @@ func TestStartIsFast(t *testing.T) {
 	best := time.Hour
 	for range 3 {
 		start := time.Now()
-		b := bustest.New(t, quiet())
+		b := alone(t, quiet())
 		serve(t, b, "svc.add", endpoint.New(add))
 		_, err := adder(b, "svc.add")(t.Context(), &AddRequest{1, 2})
 		assert.NoError(t, err)

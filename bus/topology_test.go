@@ -34,10 +34,10 @@ func leaf(t testing.TB, grants string) (hub, leaf *embedded.Server) {
 // A leaf node whose user at the hub has the grants of a client lets its clients call that service, and no more.
 func TestRestrictedLeafNode(t *testing.T) {
 	hub, edge := leaf(t, bus.Permissions(bus.ClientRole, "svc"))
-	service := bustest.Connect(t, hub, quiet())
+	service := connect(t, hub, quiet())
 	serve(t, service, "svc.add", endpoint.New(add))
 	serve(t, service, "other.add", endpoint.New(add))
-	client := bustest.Connect(t, edge, quiet(), bus.WithInboxPrefix("_RI.cli"))
+	client := connect(t, edge, quiet(), bus.WithInboxPrefix("_RI.cli"))
 	assert.Eventually(t, func() bool {
 		_, err := adder(client, "svc.add")(t.Context(), &AddRequest{1, 2})
 		return err == nil
@@ -55,7 +55,7 @@ func TestRestrictedLeafNode(t *testing.T) {
 		})
 	}
 	assert.Equal(t, statsOf(t, service, "other.add").Calls, uint64(0))
-	near := bustest.Connect(t, edge, quiet())
+	near := connect(t, edge, quiet())
 	serve(t, near, "svc.add", endpoint.New(add))
 	for range 20 {
 		obs, report := endpoint.Observe(ctx)
@@ -69,10 +69,10 @@ func TestRestrictedLeafNode(t *testing.T) {
 // of leaf nodes.
 func TestServiceBehindALeafNode(t *testing.T) {
 	hub, edge := leaf(t, strings.Replace(bus.Permissions(bus.ServiceRole, "svc"), "svc.> q", "svc.>", 1))
-	service := bustest.Connect(t, edge, quiet(), bus.WithInboxPrefix("_RI.svc"))
+	service := connect(t, edge, quiet(), bus.WithInboxPrefix("_RI.svc"))
 	serve(t, service, "svc.add", endpoint.New(add))
 	serve(t, service, "other.add", endpoint.New(add))
-	client := bustest.Connect(t, hub, quiet(), bus.WithInboxPrefix("_RI.cli"))
+	client := connect(t, hub, quiet(), bus.WithInboxPrefix("_RI.cli"))
 	assert.Eventually(t, func() bool {
 		_, err := adder(client, "svc.add")(t.Context(), &AddRequest{1, 2})
 		return err == nil

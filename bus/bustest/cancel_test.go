@@ -11,7 +11,6 @@ import (
 
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
-	"postbus.example/embedded"
 	"postbus.example/endpoint"
 	"postbus.example/httpbridge"
 	"postbus.example/internal/assert"
@@ -48,9 +47,9 @@ func arrives[T any](t *testing.T, c chan T) T {
 // HTTP clients that leave, before the service has acked their calls or after, end their handlers behind bridge and broker:
 // soon, and with a cause that says why.
 func TestDisconnectReachesTheHandler(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	entered, causes := asleep(t, bustest.Connect(t, s))
-	url := bridge(t, bustest.Connect(t, s), httpbridge.Expose("svc.add"))
+	s := bustest.Server(t, unheard())
+	entered, causes := asleep(t, connect(t, s))
+	url := bridge(t, connect(t, s), httpbridge.Expose("svc.add"))
 	var late []time.Duration
 	for i := range 50 {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -95,10 +94,10 @@ func ask(ctx context.Context, url, body string) error {
 
 // The attempt of a hedged call that lost ends at its service, too.
 func TestHedgesLoserIsCanceled(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener())
-	slow, quick := bustest.Connect(t, s), bustest.Connect(t, s)
+	s := bustest.Server(t, unheard())
+	slow, quick := connect(t, s), connect(t, s)
 	entered, causes := asleep(t, slow)
-	caller := bustest.Connect(t, s)
+	caller := connect(t, s)
 	first := func(next endpoint.Handler) endpoint.Handler { // the first attempt meets the slow one
 		return func(ctx context.Context, c *endpoint.Call) (any, error) {
 			if m, err := c.Message(); err == nil && m.(*addRequest).A == 1 && c.Attempt == 0 {

@@ -67,7 +67,7 @@ func quickest(try func()) time.Duration {
 }
 
 func TestFromHTTPToHandler(t *testing.T) {
-	b := bustest.New(t)
+	b := alone(t)
 	b.Use(middleware.Recover())
 	assert.NoError(t, b.Serve("svc.add", endpoint.New(add)))
 	url := bridge(t, b, httpbridge.Expose("svc.add"))
@@ -82,7 +82,7 @@ func TestFromHTTPToHandler(t *testing.T) {
 }
 
 func TestStoppedServiceIs503AtOnce(t *testing.T) {
-	b := bustest.New(t)
+	b := alone(t)
 	assert.NoError(t, b.Serve("svc.add", endpoint.New(add)))
 	url := bridge(t, b, httpbridge.Expose("svc.add"))
 	assert.NoError(t, b.Stop(t.Context(), "svc.add"))
@@ -97,7 +97,7 @@ func TestStoppedServiceIs503AtOnce(t *testing.T) {
 
 // Row 1, with Retry: one quick retry, then the error.
 func TestRow01WithRetry(t *testing.T) {
-	b := bustest.New(t)
+	b := alone(t)
 	sum := endpoint.Caller[*addRequest, *addResponse](b, "svc.add", middleware.Retry(middleware.RetryPolicy{}))
 	took := quickest(func() {
 		_, err := sum(t.Context(), &addRequest{})
@@ -112,7 +112,7 @@ func TestRow02JustSubscribedOnAnotherNode(t *testing.T) {
 	c, err := embedded.StartCluster(3)
 	assert.NoError(t, err)
 	t.Cleanup(c.Shutdown)
-	service, caller := bustest.Connect(t, c.Server(0)), bustest.Connect(t, c.Server(1))
+	service, caller := connect(t, c.Server(0)), connect(t, c.Server(1))
 	retry := middleware.Retry(middleware.RetryPolicy{})
 	for i := range 50 {
 		subject := "svc.add" + string(rune('a'+i%26)) + string(rune('a'+i/26))
@@ -124,7 +124,7 @@ func TestRow02JustSubscribedOnAnotherNode(t *testing.T) {
 }
 
 func TestDeadlineTravelsFromHTTPToHandler(t *testing.T) {
-	b := bustest.New(t)
+	b := alone(t)
 	left := make(chan time.Duration, 1)
 	assert.NoError(t, b.Serve("svc.add", endpoint.New(func(ctx context.Context, _ *addRequest) (*addResponse, error) {
 		d, ok := ctx.Deadline()
@@ -143,7 +143,7 @@ func TestDeadlineTravelsFromHTTPToHandler(t *testing.T) {
 
 // Row 22: a header that makes the broker trace a message instead of delivering it must not come in from outside.
 func TestRow22TraceOnlyIsStripped(t *testing.T) {
-	b := bustest.New(t)
+	b := alone(t)
 	assert.NoError(t, b.Serve("svc.add", endpoint.New(add)))
 	url := bridge(t, b, httpbridge.Expose("svc.add"))
 	code, body := post(t, url+"/svc/add", `{"a":1,"b":2}`, "Nats-Trace-Only", "true", "Nats-Trace-Dest", "evil", "Rpc-Timeout", "1n")
@@ -153,7 +153,7 @@ func TestRow22TraceOnlyIsStripped(t *testing.T) {
 
 // Row 19, from outside: no path closes the connection that everybody shares.
 func TestHostilePathsLeaveTheConnectionAlone(t *testing.T) {
-	b := bustest.New(t)
+	b := alone(t)
 	assert.NoError(t, b.Serve("svc.add", endpoint.New(add)))
 	url := bridge(t, b, httpbridge.Expose("svc.>"))
 	for _, path := range []string{
@@ -170,7 +170,7 @@ func TestHostilePathsLeaveTheConnectionAlone(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	s := bustest.Server(t)
-	b := bustest.Connect(t, s)
+	b := connect(t, s)
 	assert.NoError(t, b.Serve("svc.add", endpoint.New(add)))
 	url := bridge(t, b, httpbridge.Expose("svc.add"))
 	ready := func() int {

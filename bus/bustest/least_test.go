@@ -16,12 +16,12 @@ import (
 
 // A bridge with the grants of its role passes on what it exposes, says at once that nobody is there, and asks for no more.
 func TestBridgeWithTheGrantsOfItsRole(t *testing.T) {
-	s := bustest.Server(t, embedded.WithoutListener(), embedded.WithConfig(`authorization { users: [
+	s := bustest.Server(t, unheard(), embedded.WithConfig(`authorization { users: [
 		{ user: service, password: p, `+bus.Permissions(bus.ServiceRole, "svc")+` }
 		{ user: bridge, password: p, `+bus.Permissions(bus.BridgeRole, "svc", "svc.add", "svc.gone")+` }
 	] }`))
 	as := func(user, prefix string) *bus.Bus {
-		return bustest.Connect(t, s, bus.WithNATS(nats.UserInfo(user, "p")), bus.WithInboxPrefix(prefix))
+		return connect(t, s, bus.WithNATS(nats.UserInfo(user, "p")), bus.WithInboxPrefix(prefix))
 	}
 	assert.NoError(t, as("service", "_RI.svc").Serve("svc.add", endpoint.New(add)))
 	b := as("bridge", "_RI.http")

@@ -15,7 +15,7 @@ import (
 func TestMetricsOfTwoBuses(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	s := bustest.Server(t)
-	a, b, caller := bustest.Connect(t, s), bustest.Connect(t, s), bustest.Connect(t, s)
+	a, b, caller := connect(t, s), connect(t, s), connect(t, s)
 	for _, each := range []interface {
 		endpoint.StatsReporter
 		Use(...endpoint.Middleware)

@@ -8,7 +8,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	api "go.opentelemetry.io/otel/trace"
 
-	"postbus.example/bus/bustest"
 	"postbus.example/endpoint"
 	"postbus.example/httpbridge"
 	"postbus.example/internal/assert"
@@ -20,7 +19,7 @@ import (
 func TestOneTrace(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
 	provider := trace.NewTracerProvider(trace.WithSyncer(spans))
-	b := bustest.New(t)
+	b := alone(t)
 	d := middleware.Defaults{Tracing: tracing.New(provider, nil), Retry: &middleware.RetryPolicy{}}
 	b.Use(middleware.Server(d), middleware.Client(d))
 	sum := endpoint.Caller[*addRequest, *addResponse](b, "back.add")
