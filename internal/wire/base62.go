@@ -58,22 +58,56 @@ const (
 	traceBase  = 62 * 62 * 62 * 62 * 62 * 62 * 62 * 62 * 62 * 62 // fits 60 bits
 )
 
+// groupDigits is how many digits are counted in one go within a chunk: two groups keep two counts going at once.
+const (
+	groupDigits = 5
+	groupBase   = 62 * 62 * 62 * 62 * 62
+)
+
 // appendTrace writes 25 bytes as one base62 number.
 func appendTrace(dst []byte, b [25]byte) []byte {
 	n := traceWords(&b)
-	var out [traceDigits]byte
-	for end := traceDigits; end > 0; end -= traceChunk {
+	room := [traceChunk - traceDigits%traceChunk + traceDigits]byte{} // the first chunk is the short one
+	first := 0                                                        // the words before are 0
+	for end := len(room); end > 0; end -= traceChunk {
 		var rest uint64
-		for i := range n {
+		i := first
+		if i < len(n) && n[i] < traceBase { // after a chunk or two all of the first word is rest
+			rest, n[i] = n[i], 0
+			i++
+			first++
+		}
+		for ; i < len(n); i++ {
 			n[i], rest = bits.Div64(rest, n[i], traceBase)
 		}
-		for i := end - 1; i >= max(end-traceChunk, 0); i-- {
-			out[i] = digits[rest%62]
-			rest /= 62
-		}
+		putGroup(room[end-traceChunk:], uint32(rest/groupBase))
+		putGroup(room[end-groupDigits:], uint32(rest%groupBase))
 	}
-	return append(dst, out[:]...)
+	return append(dst, room[len(room)-traceDigits:]...)
 }
+
+// putGroup writes five digits.
+func putGroup(dst []byte, v uint32) {
+	_ = dst[groupDigits-1]
+	for i := groupDigits - 1; i >= 0; i-- {
+		dst[i] = digits[v%62]
+		v /= 62
+	}
+}
+
+// alnum reports whether s is made of digits alone.
+func alnum(s string) bool {
+	var all byte
+	for i := range len(s) {
+		all |= worth(s[i])
+	}
+	return all < noDigit
+}
+
+// worth is what a digit is worth; noDigit and more for what is none.
+func worth(c byte) byte { return values[c&0x7f] | c&0x80 }
+
+const noDigit = 1 << 6
 
 // traceWords splits 25 bytes into one and three words of eight, the most significant first.
 func traceWords(b *[25]byte) [4]uint64 {
@@ -85,14 +119,18 @@ func parseTrace(s string) (b [25]byte, ok bool) {
 		return b, false
 	}
 	var n [4]uint64
-	for s != "" {
-		digits := (len(s)-1)%traceChunk + 1 // the first chunk is the short one
-		carry, ok := parseBase62(s[:digits])
-		if !ok {
+	for used := 1; s != ""; used++ { // the words that can be more than 0
+		chunk := (len(s)-1)%traceChunk + 1 // the first one is short
+		carry, all := uint64(0), byte(0)
+		for i := range chunk { // none overflows
+			d := worth(s[i])
+			carry, all = carry*62+uint64(d), all|d
+		}
+		if all >= noDigit {
 			return b, false
 		}
-		s = s[digits:]
-		for i := len(n) - 1; i >= 0; i-- { // n = n * base + chunk; the base of the first does not matter, since n is 0
+		s = s[chunk:]
+		for i := len(n) - 1; i >= len(n)-used; i-- { // n = n * base + chunk; the base of the first does not matter, since n is 0
 			high, low := bits.Mul64(n[i], traceBase)
 			sum, over := bits.Add64(low, carry, 0)
 			n[i], carry = sum, high+over

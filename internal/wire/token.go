@@ -134,7 +134,7 @@ func (r *Request) setPair(key byte, v string) (known, ok bool) {
 	case 'i':
 		r.Tell = v == "" || v == "1"
 	case 't':
-		if b, ok := parseTrace(v); ok && [16]byte(b[:16]) != [16]byte{} && [8]byte(b[16:24]) != [8]byte{} { // as ValidTrace has it
+		if b, ok := parseTrace(v); ok && isTrace(&b) {
 			r.Trace = unpackTrace(b)
 		}
 	default:
@@ -166,24 +166,25 @@ func parseSent(v string, base int) (int64, bool) {
 	return n, err == nil && n < maxSent
 }
 
-func alnum(s string) bool {
-	for i := range len(s) {
-		if _, ok := digit(s[i]); !ok {
-			return false
-		}
-	}
-	return true
-}
-
 // packTrace takes a traceparent of version 00: 16 bytes trace id, 8 bytes span id, flags.
 func packTrace(tp string) (b [25]byte, ok bool) {
-	if !ValidTrace(tp) || tp[:2] != "00" {
+	if len(tp) != traceLength || tp[:3] != "00-" || tp[35] != '-' || tp[52] != '-' {
 		return b, false
+	}
+	const small = 0x20 // the bit that digits and small letters have, and capital letters have not
+	all := byte(small)
+	for i := range len(tp) {
+		all &= tp[i]
 	}
 	_, e1 := hex.Decode(b[:16], []byte(tp[3:35]))
 	_, e2 := hex.Decode(b[16:24], []byte(tp[36:52]))
 	_, e3 := hex.Decode(b[24:], []byte(tp[53:55]))
-	return b, e1 == nil && e2 == nil && e3 == nil
+	return b, all != 0 && e1 == nil && e2 == nil && e3 == nil && isTrace(&b)
+}
+
+// isTrace tells a trace from one whose ids are zeros, as ValidTrace does.
+func isTrace(b *[25]byte) bool {
+	return [16]byte(b[:16]) != [16]byte{} && [8]byte(b[16:24]) != [8]byte{}
 }
 
 func unpackTrace(b [25]byte) string {

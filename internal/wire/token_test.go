@@ -183,3 +183,17 @@ func TestTraceForm(t *testing.T) {
 		assert.True(t, !wire.ValidTrace(tp) && !wire.Sampled(tp), tp)
 	}
 }
+
+// A token has a trace exactly if it is a valid one of version 00, the only form it has room for.
+func TestTokenTakesValidTracesOnly(t *testing.T) {
+	for i := range len(trace) {
+		for _, c := range []byte("0a-gAF \x00\xff") {
+			tp := trace[:i] + string([]byte{c}) + trace[i+1:]
+			token := tokenOf(&wire.Request{Trace: tp})
+			assert.Equal(t, strings.Contains(token, "~t"), wire.ValidTrace(tp) && strings.HasPrefix(tp, "00-"), tp)
+		}
+	}
+	for _, tp := range []string{"", trace[:54], trace + "-", "00-" + strings.Repeat("0", 32) + trace[35:], trace[:36] + strings.Repeat("0", 16) + trace[52:]} {
+		assert.True(t, !strings.Contains(tokenOf(&wire.Request{Trace: tp}), "~t"), tp)
+	}
+}
