@@ -129,7 +129,7 @@ func Wait(ctx context.Context) (time.Time, <-chan struct{}) {
 	if x, ok := ctx.(*callContext); ok && x.call == nil && x.live.Load() == nil {
 		switch {
 		case !x.derived:
-			return x.deadline, x.parent.Done()
+			return x.deadline, x.parentDone()
 		case !x.ended.Load(): // a middleware's bound below the caller's own context
 			_, done := Wait(x.parent)
 			return x.deadline, done
@@ -137,6 +137,21 @@ func Wait(ctx context.Context) (time.Time, <-chan struct{}) {
 	}
 	d, _ := ctx.Deadline()
 	return d, ctx.Done()
+}
+
+// parentDone returns the channel of the parent of a caller's own context. Bounds that were set on a context of another kind
+// make none: their deadline is the sooner one already. Those below a call do, since its transport may cancel that one.
+func (x *callContext) parentDone() <-chan struct{} {
+	for p := x.parent; ; {
+		b, ok := p.(*callContext)
+		switch {
+		case !ok:
+			return p.Done()
+		case !b.derived || b.live.Load() != nil || b.ended.Load():
+			return x.parent.Done()
+		}
+		p = b.parent
+	}
 }
 
 type (

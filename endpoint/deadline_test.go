@@ -65,3 +65,28 @@ func TestTakeRetries(t *testing.T) {
 	assert.True(t, !c.TakeRetries(), "the second")
 	assert.True(t, !c.Retry().TakeRetries(), "an attempt's")
 }
+
+// A bound that is set before the call, as a bridge does, costs no channel either; but one on the context of another call does,
+// which its transport may cancel.
+func TestWithDeadlineAboveACall(t *testing.T) {
+	outer, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	at := time.Now().Add(time.Hour)
+	first, release := endpoint.WithDeadline(outer, at.Add(time.Hour), nil)
+	defer release()
+	bound, release := endpoint.WithDeadline(first, at, nil)
+	defer release()
+	c, own := begin(bound, endpoint.ClientSide, time.Time{})
+	defer c.End()
+	deadline, done := endpoint.Wait(own)
+	assert.Equal(t, deadline, at)
+	assert.True(t, done == outer.Done(), "that of the outermost")
+
+	below, release := endpoint.WithDeadline(own, at.Add(-time.Minute), nil)
+	defer release()
+	inner, ctx := begin(below, endpoint.ClientSide, time.Time{})
+	defer inner.End()
+	_, done = endpoint.Wait(ctx)
+	c.Cancel(context.Canceled)
+	<-done
+}

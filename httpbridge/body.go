@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ const grant = 64 << 10
 
 // read takes the whole body in, decompressed. Reading to the end is what lets net/http notice that a client left
 // (https://go.dev/issue/23262).
-func (x *exchange) read() ([]byte, error) {
+func (x *exchange) read(bounded context.Context, life *life) ([]byte, error) {
 	gzipped, err := encoding(x.w, x.r)
 	if err != nil {
 		return nil, err
@@ -29,39 +30,45 @@ func (x *exchange) read() ([]byte, error) {
 	if x.r.ContentLength > int64(x.limits.Body) {
 		return nil, x.tooLarge()
 	}
-	var buf bytes.Buffer
+	var body []byte
 	if x.unread {
-		if err := x.take(&buf); err != nil {
-			return nil, x.readFault(err)
+		until := x.start.Add(x.timeouts.Body)
+		if d, ok := bounded.Deadline(); ok && d.Before(until) {
+			x.readUntil(d)
+		}
+		err := life.read(func() (err error) {
+			body, err = x.take()
+			return err
+		})
+		if err == nil {
+			err = bounded.Err()
+		}
+		if err != nil {
+			return nil, x.readFault(bounded, err)
 		}
 		x.unread = false
-		x.readUntil(time.Time{})
 	}
-	if !gzipped || buf.Len() == 0 { // an empty message isn't compressed, says Connect
-		return buf.Bytes(), nil
+	if !gzipped || len(body) == 0 { // an empty message isn't compressed, says Connect
+		return body, nil
 	}
-	return x.inflate(buf.Bytes())
+	return x.inflate(body)
 }
 
-// take reads until the body ends, its time is up, or the request's context ends, whatever is first.
-func (x *exchange) take(buf *bytes.Buffer) (err error) {
-	ctx, interrupted := x.r.Context(), make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(interrupted)
-		x.readUntil(time.Unix(1, 0))
-	})
-	defer func() {
-		if stop() {
-			return
+// take reads until the body ends or its time is up, in memory that fits if it is as long as it says.
+func (x *exchange) take() ([]byte, error) {
+	body := make([]byte, 0, min(max(x.r.ContentLength, 0), grant)+1) // one more, to find the end
+	from := http.MaxBytesReader(x.w, x.r.Body, int64(x.limits.Body))
+	for {
+		n, err := from.Read(body[len(body):cap(body)])
+		switch body = body[:len(body)+n]; {
+		case err == io.EOF:
+			return body, nil
+		case err != nil:
+			return nil, err
+		case len(body) == cap(body):
+			body = slices.Grow(body, max(len(body), bytes.MinRead))
 		}
-		<-interrupted // it must not happen to what comes after
-		if err == nil {
-			err = ctx.Err() // the connection can't be kept: net/http may have taken the interruption for the client's end
-		}
-	}()
-	buf.Grow(int(min(max(x.r.ContentLength, 0), grant)) + bytes.MinRead)
-	_, err = buf.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, int64(x.limits.Body)))
-	return err
+	}
 }
 
 // readUntil bounds what is read from here on; net/http takes the bound off with the request's end. Not every
@@ -80,13 +87,15 @@ func (x *exchange) answering() {
 	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(x.timeouts.Write)) // as in readUntil
 }
 
-func (x *exchange) readFault(err error) error {
+func (x *exchange) readFault(ctx context.Context, err error) error {
 	x.w.Header().Set("Connection", "close") // the rest of the body is in the way
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return x.tooLarge()
 	}
-	ctx := x.r.Context()
+	end, bounded := ctx.Deadline()
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && bounded && !time.Now().Before(end): // for net/http the client has left
+		return endpoint.DeadlineExceeded.Wrap(context.DeadlineExceeded, "the deadline passed").WithOutcome(endpoint.NotSent)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), x.life.Err() != nil:
 		return endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -150,15 +159,19 @@ func (x *exchange) inflate(data []byte) ([]byte, error) {
 // write sends a reply, compressed where the client takes it and it pays.
 func (x *exchange) write(mediaType string, data []byte) {
 	h := x.w.Header()
-	h.Set("Content-Type", mediaType)
+	x.set("Content-Type", mediaType)
 	if compressible(mediaType) {
-		h.Add("Vary", "Accept-Encoding")
+		if h["Vary"] == nil {
+			x.set("Vary", "Accept-Encoding")
+		} else {
+			h.Add("Vary", "Accept-Encoding")
+		}
 		if len(data) >= 1024 && acceptsGzip(x.r.Header["Accept-Encoding"]) {
 			h.Set("Content-Encoding", "gzip")
 			data = deflate(data)
 		}
 	}
-	h.Set("Content-Length", strconv.Itoa(len(data)))
+	x.set("Content-Length", strconv.Itoa(len(data)))
 	if x.gate.draining() {
 		h.Set("Connection", "close")
 	}

@@ -25,8 +25,10 @@ type Bridge struct {
 	origin    *http.CrossOriginProtection
 	gate      *gate
 	conns     conns
-	life      context.Context // ends when a drain gives up waiting, or is done
+	lives     lives           // what ends when a drain gives up waiting
+	life      context.Context // ends then, or when a drain is done
 	end       context.CancelCauseFunc
+	tells     bool // headers of replies may pass
 	err       error
 }
 
@@ -58,6 +60,7 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 		origin: http.NewCrossOriginProtection(),
 		gate:   newGate(s.limits.Concurrent),
 		conns:  conns{limit: s.limits.PerConnection, running: map[string]int{}},
+		tells:  s.out.some(),
 		err:    errors.Join(s.errs...),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
@@ -75,11 +78,11 @@ func (b *Bridge) Err() error { return b.err }
 
 // ServeHTTP answers one request. It may stand under any router; http.StripPrefix takes off what is not the subject's.
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	x := &exchange{
 		Bridge: b, w: w, r: r, client: r.Context(), start: time.Now(),
 		unread: r.Body != nil && r.Body != http.NoBody,
 	}
+	x.set("X-Content-Type-Options", "nosniff")
 	if x.unread {
 		x.readUntil(x.start.Add(x.timeouts.Body))
 	}
@@ -96,8 +99,21 @@ type exchange struct {
 	r       *http.Request
 	client  context.Context // ends when the client leaves
 	start   time.Time
-	unread  bool   // there is a body, and it was not read to its end
-	subject string // "" until the path is understood
+	unread  bool      // there is a body, and it was not read to its end
+	subject string    // "" until the path is understood
+	values  [4]string // memory of what set sets
+	used    int
+}
+
+// set sets a header of the answer to one value. It has memory for a few, which become the ResponseWriter's.
+func (x *exchange) set(name, value string) {
+	if x.used == len(x.values) {
+		x.w.Header()[name] = []string{value}
+		return
+	}
+	x.values[x.used] = value
+	x.used++
+	x.w.Header()[name] = x.values[x.used-1 : x.used : x.used]
 }
 
 // dispatch finds out what a request is about. It returns an error only if nothing was answered yet.
@@ -115,20 +131,18 @@ func (x *exchange) dispatch() error {
 		return err
 	}
 	defer x.gate.leave()
-	release, err := x.conns.enter(x.r)
-	if err != nil {
-		return err
+	if x.r.ProtoMajor >= 2 { // HTTP/1.1 runs one at a time by itself
+		release, err := x.conns.enter(x.r)
+		if err != nil {
+			return err
+		}
+		defer release()
 	}
-	defer release()
-	subject, ok := subjectOf(x.r.URL)
-	if !ok {
-		return notFound()
-	}
-	t := x.exposed.find(subject)
+	t := x.exposed.at(x.r.URL)
 	if t == nil {
 		return notFound()
 	}
-	x.subject = subject
+	x.subject = t.subject
 	if !t.exact {
 		x.directory.warm()
 	}

@@ -37,6 +37,7 @@ func (b *Bridge) Drain(ctx context.Context) error {
 		}
 	}
 	b.end(errDraining)
+	b.lives.end(errDraining)
 	b.directory.settle()
 	return err
 }
@@ -84,7 +85,7 @@ func (g *gate) drain() <-chan struct{} {
 	return g.idle
 }
 
-// conns counts the calls that run on each connection of HTTP/2. HTTP/1.1 runs one at a time by itself.
+// conns counts the calls that run on each connection of HTTP/2.
 type conns struct {
 	limit   int
 	mu      sync.Mutex
@@ -93,7 +94,7 @@ type conns struct {
 
 func (c *conns) enter(r *http.Request) (release func(), err error) {
 	key := r.RemoteAddr
-	if _, _, bad := net.SplitHostPort(key); bad != nil || r.ProtoMajor < 2 {
+	if _, _, bad := net.SplitHostPort(key); bad != nil {
 		return func() {}, nil // what is no address (a Unix socket's "@") tells no connections apart
 	}
 	c.mu.Lock()

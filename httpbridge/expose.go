@@ -69,6 +69,7 @@ func anyOf(pattern string) string {
 type exposure struct {
 	transport endpoint.Transport
 	exact     map[string]*target
+	paths     map[string]*target // exact, by the paths that nearly everybody uses
 	patterns  []string
 	answered  sync.Map // of subjects under a pattern: *target
 	count     atomic.Int64
@@ -82,11 +83,28 @@ type target struct {
 }
 
 func newExposure(t endpoint.Transport, exact, patterns []string) *exposure {
-	e := &exposure{transport: t, exact: map[string]*target{}, patterns: patterns}
+	e := &exposure{transport: t, exact: map[string]*target{}, paths: map[string]*target{}, patterns: patterns}
 	for _, subject := range exact {
-		e.exact[subject] = e.target(subject, true)
+		t := e.target(subject, true)
+		e.exact[subject] = t
+		e.paths["/"+strings.ReplaceAll(subject, ".", "/")] = t
+		if i := strings.LastIndexByte(subject, '.'); i >= 0 {
+			e.paths["/"+subject[:i]+"/"+subject[i+1:]] = t // Connect's
+		}
 	}
 	return e
+}
+
+// at returns what a URL's path leads to, nil if that is nothing.
+func (e *exposure) at(u *url.URL) *target {
+	if t := e.paths[u.Path]; t != nil && u.RawPath == "" {
+		return t
+	}
+	subject, ok := subjectOf(u)
+	if !ok {
+		return nil
+	}
+	return e.find(subject)
 }
 
 // target makes the caller at its first use, so that it has the middleware which the transport was given meanwhile.

@@ -97,6 +97,16 @@ func (l *headerList) allows(name string) bool {
 		slices.ContainsFunc(l.prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
+// some reports whether any header may pass.
+func (l *headerList) some() bool {
+	for _, pass := range l.exact {
+		if pass {
+			return true
+		}
+	}
+	return len(l.prefixes) > 0
+}
+
 // own are the headers of HTTP, of the connection and of this bridge.
 var own = []string{
 	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",

@@ -32,21 +32,26 @@ func (x *exchange) unary(t *target) error {
 	if err != nil {
 		return err
 	}
-	life, end := x.lifetime(asked)
-	defer end()
-	x.r = x.r.WithContext(life)
-	ctx, err := x.authenticate()
+	life := x.lives.join(x.client, func() { x.readUntil(past()) })
+	defer x.lives.leave(life)
+	bounded, release := x.bound(life, asked)
+	defer release()
+	ctx, err := x.authenticate(bounded)
 	if err != nil {
 		return err
 	}
 	if ctx, err = x.inbound(ctx); err != nil {
 		return err
 	}
-	body, err := x.read()
+	body, err := x.read(bounded, life)
 	if err != nil {
 		return err
 	}
-	reply, err := x.call(ctx, t, asked, &codec.Payload{MediaType: mediaType, Data: body})
+	deadline := x.deadline(asked)
+	if asked != nil || deadline.Add(patience).After(x.start.Add(x.timeouts.Body)) {
+		x.readUntil(time.Time{}) // net/http waits for the next request already, and its time must not be up before the call's
+	}
+	reply, err := x.call(ctx, bounded, t, deadline, &codec.Payload{MediaType: mediaType, Data: body})
 	if err != nil {
 		return err
 	}
@@ -54,29 +59,32 @@ func (x *exchange) unary(t *target) error {
 	return nil
 }
 
-// lifetime gives the context of everything from authentication on: it ends with the client, with the time that the client
-// asked for, and when a drain gives up waiting.
-func (x *exchange) lifetime(asked *time.Duration) (context.Context, context.CancelFunc) {
-	ctx, end := join(x.client, x.life)
+// bound ends a context at the time that the client asked for. It and what it bounds are the context of everything from
+// authentication on: it ends with the client, too, and when a drain gives up waiting.
+func (x *exchange) bound(life context.Context, asked *time.Duration) (context.Context, context.CancelFunc) {
 	if asked == nil {
-		return ctx, end
+		return life, func() {}
 	}
-	ctx, cancel := context.WithDeadline(ctx, x.deadline(asked))
-	return ctx, func() { cancel(); end() }
+	return endpoint.WithDeadline(life, x.deadline(asked), nil)
 }
 
 // call calls the endpoint. Headers of the reply are set afterwards, whether it failed or not.
-func (x *exchange) call(ctx context.Context, t *target, asked *time.Duration, p *codec.Payload) (*codec.Payload, error) {
-	ctx, cancel := context.WithDeadline(ctx, x.deadline(asked))
-	defer cancel()
+func (x *exchange) call(ctx, bounded context.Context, t *target, deadline time.Time, p *codec.Payload) (*codec.Payload, error) {
 	if x.auth != nil { // which may have returned a context that doesn't derive from the request's
-		joined, leave := join(ctx, x.r.Context())
+		joined, leave := join(ctx, bounded)
 		defer leave()
 		ctx = joined
 	}
-	ctx, report := endpoint.Observe(ctx)
+	ctx, cancel := endpoint.WithDeadline(ctx, deadline, nil)
+	defer cancel()
+	var report *endpoint.Report
+	if x.tells { // a service that is watched has more to tell, so nobody is who need not be
+		ctx, report = endpoint.Observe(ctx)
+	}
 	reply, err := t.caller()(ctx, p)
-	x.outbound(report)
+	if report != nil {
+		x.outbound(report)
+	}
 	e, ours := errors.AsType[*endpoint.Error](err)
 	ours = ours && e != nil
 	switch {
@@ -112,15 +120,15 @@ func (x *exchange) absent(ctx context.Context, t *target, err error) error {
 	return notFound()
 }
 
-// authenticate asks WithAuth's function for the call's context.
-func (x *exchange) authenticate() (context.Context, error) {
+// authenticate asks WithAuth's function for the call's context, which is ctx without one.
+func (x *exchange) authenticate(bounded context.Context) (context.Context, error) {
 	if x.auth == nil {
-		return x.r.Context(), nil
+		return bounded, nil
 	}
-	ctx, err := x.auth(x.r)
+	ctx, err := x.auth(x.r.WithContext(bounded))
 	switch {
 	case err == nil && ctx == nil:
-		return x.r.Context(), nil
+		return bounded, nil
 	case err == nil:
 		return ctx, nil
 	case endpoint.CodeOf(err) == endpoint.Unknown:
@@ -163,6 +171,9 @@ func askedTimeout(values []string) (*time.Duration, error) {
 func requestType(values []string) (string, error) {
 	if len(values) != 1 {
 		return "", unsupported("the request needs one Content-Type, such as application/json")
+	}
+	if values[0] == jsonType {
+		return jsonType, nil
 	}
 	mediaType, params, err := mime.ParseMediaType(values[0])
 	if err != nil {
