@@ -11,7 +11,7 @@
 //	                     side    streams                                      cost
 //	Recover              both    all kinds                                    0
 //	Log                  both    all kinds, one line at the end               0 when the level is off
-//	Timeout              both    pass through: a stream has no total time     2, or 0 when the context is tighter
+//	Timeout              both    pass through: a stream has no total time     1, or 0 when the context is tighter
 //	Authenticate         server  all kinds, when opened                       0 besides its function
 //	Validate             both    each item of a request stream                0; decodes where the type has the method
 //	ValidateWith         both    each item of a request stream                0; decodes always
@@ -21,9 +21,9 @@
 //	Concurrency          both    all kinds, for their whole life              0
 //	AdaptiveConcurrency  server  all kinds, for their whole life              0
 //	Throttle             client  all kinds, counts the stream once            0
-//	Retry                client  until the first item passed, either way      0; 2 for idempotent calls; 1 for headers
+//	Retry                client  until the first item passed, either way      0; 1 for idempotent calls; 1 for headers
 //	Hedge                client  pass through: idempotent unary calls only    0; some 20 for a call that can be hedged
-//	Breaker              both    all kinds, by their end; not gathers         1
+//	Breaker              both    all kinds, by their end; not gathers         0
 //	Coalesce             both    pass through: read-only unary calls only     12, and a goroutine
 //	Cache                both    pass through: read-only unary calls only     0 for a hit; else Coalesce's and a copy
 //	Fallback             client  until the first item passed, either way      0
@@ -31,7 +31,7 @@
 //	Fault                both    all kinds, when opened; with After, at end   0
 //	FromKit              both    all kinds; request or response may be nil    1, and a real context on the client's side
 //	metrics.New          both    all kinds, counted once at the end           0; 2 for a failure at the server
-//	tracing.New          both    all kinds, the span ends with the stream     at most 6 unsampled
+//	tracing.New          both    all kinds, the span ends with the stream     at most 5 unsampled
 //
 // [Server] and [Client] make stacks of them, in the order below. metrics and tracing are packages of their own, since they bring
 // Prometheus and OpenTelemetry along.
