@@ -3,7 +3,6 @@ package endpoint
 import (
 	"context"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -17,9 +16,8 @@ type callContext struct {
 	cause    error     // of the deadline, for context.Cause; nil: none of its own
 	call     *Call     // what FromContext finds; nil on the client's side
 	live     atomic.Pointer[liveContext]
-	mu       sync.Mutex
-	ended    atomic.Bool
-	derived  bool // made by WithDeadline
+	ended    atomic.Bool // set before live is looked at, which is set before this is looked at: one of both sees the other
+	derived  bool        // made by WithDeadline
 }
 
 type liveContext struct {
@@ -64,21 +62,25 @@ func (x *callContext) materialize() *liveContext {
 	if l := x.live.Load(); l != nil {
 		return l
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if l := x.live.Load(); l != nil {
-		return l
-	}
 	ctx, cancel := context.WithCancelCause(x.parent)
 	l := &liveContext{Context: ctx, cancel: cancel, stop: func() {}}
 	if !x.deadline.IsZero() {
 		l.Context, l.stop = context.WithDeadlineCause(ctx, x.deadline, x.cause)
 	}
-	if x.ended.Load() {
-		cancel(context.Canceled)
+	if !x.live.CompareAndSwap(nil, l) { // somebody else was quicker
+		l.release()
+		l = x.live.Load()
 	}
-	x.live.Store(l)
+	if x.ended.Load() {
+		l.release()
+	}
 	return l
+}
+
+// release ends what there is, and gives it back.
+func (l *liveContext) release() {
+	l.cancel(context.Canceled)
+	l.stop()
 }
 
 // String keeps %v away from the fields, which other goroutines change.
@@ -89,13 +91,9 @@ func (x *callContext) cancel(cause error) { x.materialize().cancel(cause) }
 
 // end releases the context when the call is over.
 func (x *callContext) end() {
-	x.mu.Lock()
 	x.ended.Store(true)
-	l := x.live.Load()
-	x.mu.Unlock()
-	if l != nil {
-		l.cancel(context.Canceled)
-		l.stop()
+	if l := x.live.Load(); l != nil {
+		l.release()
 	}
 }
 

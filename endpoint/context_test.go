@@ -200,3 +200,22 @@ func TestCancellationGoesThrough(t *testing.T) {
 		assert.Equal(t, <-ended, context.Canceled)
 	})
 }
+
+// Who asks at once gets the same channel, and one that is closed when the call ends at that moment.
+func TestContextAskedByMany(t *testing.T) {
+	for range 200 {
+		c, ctx := begin(t.Context(), endpoint.ServerSide, time.Now().Add(time.Hour))
+		var got [8]<-chan struct{}
+		var g sync.WaitGroup
+		for i := range got {
+			g.Go(func() { got[i] = ctx.Done() })
+		}
+		g.Go(c.End)
+		g.Wait()
+		for _, done := range got {
+			assert.True(t, done == got[0], "one for all")
+			<-done
+		}
+		assert.ErrorIs(t, ctx.Err(), context.Canceled)
+	}
+}
