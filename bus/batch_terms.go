@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
 )
 
 // Frames are sent where all who serve the subject take them, and said so when they were asked. Not where some do: the broker
@@ -38,17 +39,25 @@ type terms struct {
 	never  atomic.Bool
 
 	mu      sync.Mutex
-	members []string // who agreed
-	again   time.Duration
+	members []string      // who agreed
+	since   time.Time     // when they did
+	again   time.Duration // the pause after the next refusal, at least
 }
 
-// refused ends frames for a while.
+// refused ends frames for a while, once for all that were under way: at least for the pause, and for twice as long as the last
+// time, unless that was long ago.
 func (t *terms) refused(pause time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.agreed.Store(false)
-	t.again = min(max(2*t.again, pause), refusedLong)
-	t.idle.Store(time.Now().Add(t.again).UnixNano())
+	if !t.agreed.Swap(false) {
+		return
+	}
+	if time.Since(t.since) > refusedLong {
+		t.again = 0
+	}
+	pause = min(max(t.again, pause), refusedLong)
+	t.again = 2 * pause
+	t.idle.Store(time.Now().Add(pause).UnixNano())
 }
 
 // overheard ends them for good: a stream keeps what is sent to the subject, and would have the calls in frames as it has none
@@ -101,7 +110,7 @@ func (b *batcher) leave() {
 	}
 }
 
-// consider asks, if nobody does.
+// consider asks, if nobody does. Who gets no for an answer asks again after refusedLong.
 func (b *batcher) consider() {
 	now, idle := time.Now(), b.terms.idle.Load()
 	if now.UnixNano() < idle || !b.terms.idle.CompareAndSwap(idle, now.Add(refusedLong).UnixNano()) {
@@ -115,13 +124,12 @@ func (b *batcher) negotiate() {
 	members, err := b.bus.roster.who(b.bus, b.subject)
 	if err != nil {
 		b.bus.report(slog.LevelDebug, "calls go alone, without batch frames", slog.String("subject", b.subject), slog.Any("error", err))
-		b.terms.refused(refusedLong)
 		return
 	}
 	t := &b.terms
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.members = members
+	t.members, t.since = members, time.Now()
 	if !t.never.Load() {
 		t.agreed.Store(true)
 	}
@@ -130,7 +138,7 @@ func (b *batcher) negotiate() {
 // sampled looks at who answered a call that went alone.
 func (b *batcher) sampled(c *endpoint.Call, err error) {
 	id := c.Instance()
-	if id == "" && err != nil { // nobody did
+	if e, ok := errors.AsType[*endpoint.Error](err); id == "" && ok && !e.Remote() { // nobody did
 		return
 	}
 	if !b.terms.knows(id) {
@@ -141,18 +149,17 @@ func (b *batcher) sampled(c *endpoint.Call, err error) {
 
 // roster is what is known about who serves what.
 type roster struct {
-	mu        sync.Mutex
+	asked atomic.Int64 // when, in unix nanoseconds; 0: it is outdated
+
+	mu        sync.Mutex // held while somebody asks
 	instances []Instance
-	asked     time.Time
 	err       error
 }
 
-// outdated has the next one ask again, unless somebody just did.
+// outdated has the next one ask again, unless somebody just did. It does not wait for who asks.
 func (r *roster) outdated() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if time.Since(r.asked) > refusedShort {
-		r.asked = time.Time{}
+	if asked := r.asked.Load(); time.Now().UnixNano()-asked > int64(refusedShort) {
+		r.asked.CompareAndSwap(asked, 0)
 	}
 }
 
@@ -160,24 +167,33 @@ func (r *roster) outdated() {
 func (r *roster) who(b *Bus, subject string) (ids []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if time.Since(r.asked) > rosterAge {
+	if time.Now().UnixNano()-r.asked.Load() > int64(rosterAge) {
 		ctx, cancel := context.WithTimeout(b.hurry, rosterTime)
 		defer cancel()
+		r.asked.Store(time.Now().UnixNano())
 		r.instances, r.err = b.Discover(ctx, "")
-		r.asked = time.Now()
 	}
 	if r.err != nil {
 		return nil, r.err
 	}
-	for _, i := range r.instances {
+	return framers(r.instances, subject)
+}
+
+// framers returns the instances that serve a subject, if all of them take frames there and are in one queue group: who is not
+// gets its own copy of each call, so that a call which one of them refused could not be sent once more.
+func framers(all []Instance, subject string) (ids []string, err error) {
+	frames, queue := wire.BatchSubject(subject), ""
+	for _, i := range all {
 		for _, e := range i.Endpoints {
 			switch {
-			case !covers(e.Subject, subject):
+			case !endpoint.MatchSubject(e.Subject, subject) && !endpoint.MatchSubject(e.Subject, frames):
+				continue
 			case e.Subject != subject || !slices.Contains(strings.Split(e.Metadata[keyFeatures], ","), featureFrames):
 				return nil, fmt.Errorf("%s %s takes none", i.Service, i.ID)
-			default:
-				ids = append(ids, i.ID)
+			case len(ids) > 0 && (e.Queue != queue || queue == ""):
+				return nil, fmt.Errorf("%s %s gets its own copy", i.Service, i.ID)
 			}
+			ids, queue = append(ids, i.ID), e.Queue
 		}
 	}
 	if len(ids) == 0 {
@@ -187,17 +203,3 @@ func (r *roster) who(b *Bus, subject string) (ids []string, err error) {
 }
 
 var errNobody = errors.New("nobody is known to serve the subject")
-
-// covers reports whether a subscription to a pattern gets what is sent to a subject.
-func covers(pattern, subject string) bool {
-	p, s := strings.Split(pattern, "."), strings.Split(subject, ".")
-	for i, token := range p {
-		switch {
-		case token == ">":
-			return len(s) > i
-		case i >= len(s) || token != "*" && token != s[i]:
-			return false
-		}
-	}
-	return len(p) == len(s)
-}
