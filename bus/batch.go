@@ -265,27 +265,21 @@ func (bt *batch) tell(verdict *nats.Msg) {
 // unpack takes what came for a frame: answers to some of its calls, something about one of them, or about the frame itself.
 func (m *replyMux) unpack(bt *batch, msg *nats.Msg) {
 	switch {
-	case garbled(msg):
+	case garbled(msg): // about one of them, and nobody knows which
 		bt.by.bus.malformed.Add(1)
 	case len(msg.Header) > 0:
 		if id, ok := wire.ReadEntryHeader(wire.Headers(msg.Header)); ok {
 			m.hand(id, msg, true)
 			return
 		}
-		bt.by.terms.refused(refusedShort) // nobody there, or nobody who takes it
-		var app endpoint.Header
-		if r := wire.ReadReply(wire.Headers(msg.Header), msg.Data, &app); r.Err != nil && r.Err.Outcome() == endpoint.NotExecuted {
-			bt.alone()
-		} else { // whoever it is, they may have done anything
-			bt.tell(msg)
-		}
+		bt.refused(msg)
 	case wire.IsPubAck(msg.Data): // a stream covers the subject
 		bt.tell(msg)
 	default:
 		var room [wire.MaxEntries]wire.Entry
 		entries, err := wire.ReadEntries(room[:0], msg.Data)
 		if err != nil {
-			bt.by.bus.malformed.Add(1)
+			bt.misread()
 			return
 		}
 		msgs := make([]nats.Msg, len(entries))
@@ -294,4 +288,28 @@ func (m *replyMux) unpack(bt *batch, msg *nats.Msg) {
 			m.hand(string(wire.Name(e, msg.Data)), &msgs[i], true)
 		}
 	}
+}
+
+// refused takes what was said about all of a frame: nobody is there, or nobody who takes it.
+func (bt *batch) refused(msg *nats.Msg) {
+	var app endpoint.Header
+	r := wire.ReadReply(wire.Headers(msg.Header), msg.Data, &app)
+	if r.Err == nil {
+		bt.misread()
+		return
+	}
+	bt.by.terms.refused(refusedShort)
+	if r.Err.Outcome() == endpoint.NotExecuted {
+		bt.alone()
+		return
+	}
+	bt.tell(msg)
+}
+
+// misread is for an answer of somebody who does not know what a frame is, and may have done anything: no call takes it for its
+// own.
+func (bt *batch) misread() {
+	bt.by.bus.malformed.Add(1)
+	bt.by.terms.refused(refusedShort)
+	bt.tell(misunderstood)
 }

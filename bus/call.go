@@ -153,6 +153,8 @@ func (b *Bus) unread(msg *nats.Msg, to string) error {
 		return b.ended().WithOutcome(endpoint.MaybeExecuted)
 	case msg == alone:
 		return errAlone
+	case msg == misunderstood:
+		return errMisunderstood
 	case msg == denied:
 		return publishDenied(to, nil).WithOutcome(endpoint.NotExecuted)
 	case msg == maybeDenied:

@@ -21,6 +21,7 @@ const (
 var (
 	errGarbledRequest = endpoint.InvalidArgument.New("the headers of the request can't be read").WithReason(endpoint.ReasonMalformedHeader)
 	errGarbledReply   = endpoint.Internal.New("the headers of the reply can't be read").WithReason(endpoint.ReasonProtocol)
+	errMisunderstood  = endpoint.Internal.New("who answered takes no batch frames").WithReason(endpoint.ReasonProtocol)
 )
 
 var errNoEndpoint = endpoint.NotFound.New("the service has no endpoint on this subject").WithOutcome(endpoint.NotExecuted)

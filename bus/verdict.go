@@ -17,13 +17,14 @@ var (
 	replyLost      = &nats.Msg{Subject: endpoint.ReasonReplyLost}
 	denied         = &nats.Msg{Subject: endpoint.ReasonPublishDenied}
 	alone          = &nats.Msg{Subject: "alone"}                      // its frame came to nothing, and nobody executed it
+	misunderstood  = &nats.Msg{Subject: "misunderstood"}              // its frame was, by whoever answered
 	maybeDenied    = &nats.Msg{Subject: endpoint.ReasonPublishDenied} // this one, or another to the same subject
 )
 
 // verdict tells these from what a peer sent. nil says that the bus has come to its end.
 func verdict(msg *nats.Msg) bool {
 	switch msg {
-	case nil, connectionLost, instanceLost, replyLost, denied, maybeDenied, alone:
+	case nil, connectionLost, instanceLost, replyLost, denied, maybeDenied, alone, misunderstood:
 		return true
 	}
 	return false
