@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -73,6 +74,10 @@ type answered struct {
 func (op *operation) receiveFrame(msg *nats.Msg) {
 	if msg.Reply == "" || op.bus.hostileReply(msg.Reply) {
 		op.bus.malformed.Add(1)
+		return
+	}
+	if op.bus.curbs() {
+		op.bus.replyError(op.bus.sender(arrival{msg: msg}), errCurbed, nil)
 		return
 	}
 	if err := op.unpack(msg); err != nil {
@@ -171,10 +176,24 @@ func (in *inbound) send(p part) {
 		return
 	}
 	for _, a := range p.has {
-		if err := b.keep(err, a.to, a.to.named(nil), p.data[a.from:a.end]); err != nil {
+		if err := in.apart(err, a.to, p.data[a.from:a.end]); err != nil {
 			b.report(slog.LevelError, "reply not sent", slog.String("subject", in.op.subject), slog.Any("error", err))
 		}
 	}
+}
+
+// apart keeps an answer whose part was not sent, or sends it by itself where the broker takes less than it did.
+func (in *inbound) apart(err error, to recipient, body []byte) error {
+	b, h := in.op.bus, to.named(nil)
+	if errors.Is(err, nats.ErrMaxPayload) {
+		b.maxPayload.Store(b.nc.MaxPayload())
+		err = b.publish(in.to, h, body)
+	}
+	if errors.Is(err, nats.ErrMaxPayload) {
+		b.replyError(to, tooLarge(len(body), h, b.nc.MaxPayload()).WithOutcome(endpoint.Executed), nil)
+		return nil
+	}
+	return b.keep(err, to, h, body)
 }
 
 // parts are the frames of an operation that have answers which wait.

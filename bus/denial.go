@@ -81,6 +81,7 @@ func (b *Bus) heard(err error) {
 	if asksAck(subject) {
 		b.acked.spoil(b, err)
 		b.kept.refuse(subject)
+		b.curb(subject, err)
 	}
 	b.denials.claim(subject)
 }

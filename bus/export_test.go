@@ -163,6 +163,22 @@ func (b *Bus) Streams() int {
 	return len(b.streams.open)
 }
 
+// Eager has one bus send every call in a batch frame, the lonely ones too, without asking who takes them.
+func Eager() Option {
+	return func(c *config) error {
+		c.eager, c.frameless = true, false
+		return nil
+	}
+}
+
+// Framing takes batch frames, and sends them, whatever the environment says.
+func Framing() Option {
+	return func(c *config) error {
+		c.eager, c.frameless = false, false
+		return nil
+	}
+}
+
 // Quiet logs to l. With frames always, every call goes in a batch frame, the lonely ones too, without asking who takes them.
 func Quiet(l *slog.Logger, frames string) Option {
 	return func(c *config) error {

@@ -26,7 +26,7 @@ func (c *config) featuresOf(k endpoint.Kind) string {
 	switch {
 	case k != endpoint.UnaryKind:
 		return features + "," + featureStreams
-	case c.frameless:
+	case c.frameless || c.curbed.Load():
 		return features
 	}
 	return features + "," + featureFrames
@@ -107,13 +107,15 @@ func (b *Bus) rootless(op *operation) {
 	op.info.Metadata = md
 }
 
-// unframed takes back that an operation takes batch frames, where the broker denies it their subject. Calls go alone.
+// unframed takes back that an operation takes batch frames.
 func (b *Bus) unframed(op *operation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	md := maps.Clone(op.info.Metadata)
-	md[keyFeatures] = strings.TrimSuffix(md[keyFeatures], ","+featureFrames)
-	op.info.Metadata = md
+	if less, found := strings.CutSuffix(op.info.Metadata[keyFeatures], ","+featureFrames); found {
+		md := maps.Clone(op.info.Metadata) // a reader may have the old one
+		md[keyFeatures] = less
+		op.info.Metadata = md
+	}
 }
 
 // dropRoots ends the roots of services that nothing is left of.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -257,7 +258,11 @@ func (b *Bus) keep(err error, to recipient, h wire.Headers, body []byte) error {
 		a.msg.Header = nats.Header{}
 	}
 	for name, values := range h {
-		a.msg.Header[name] = slices.Clone(values)
+		values = slices.Clone(values)
+		for i, v := range values { // it may be a part of a whole frame
+			values[i] = strings.Clone(v)
+		}
+		a.msg.Header[name] = values
 	}
 	if !b.kept.keep(a) || err == nil {
 		return err

@@ -327,12 +327,17 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 		return nil
 	case errors.Is(err, nats.ErrMaxPayload): // headers and all, or the broker's limit shrank
 		op.bus.maxPayload.Store(op.bus.nc.MaxPayload())
-		return op.fail(c, j, meta, endpoint.ResourceExhausted.Errorf("the reply has %d bytes with its headers, the broker takes %d",
-			len(body)+wire.Size(h), op.bus.nc.MaxPayload()).WithReason(endpoint.ReasonReplyTooLarge))
+		return op.fail(c, j, meta, tooLarge(len(body), h, op.bus.nc.MaxPayload()))
 	default:
 		op.bus.report(slog.LevelError, "reply not sent", slog.String("subject", op.subject), slog.Any("error", err))
 		return endpoint.Unavailable.Wrap(err, "the reply could not be sent").WithOutcome(endpoint.Executed)
 	}
+}
+
+// tooLarge is what a caller is told instead of a reply that the broker does not take.
+func tooLarge(body int, h wire.Headers, most int64) *endpoint.Error {
+	return endpoint.ResourceExhausted.Errorf("the reply has %d bytes with its headers, the broker takes %d", body+wire.Size(h), most).
+		WithReason(endpoint.ReasonReplyTooLarge)
 }
 
 // takesFrames reports whether batch frames are taken.

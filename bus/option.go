@@ -36,7 +36,8 @@ type config struct {
 	rpcRoot, srvRoot           string
 	headerMetadata             bool
 	frameless                  bool
-	eager                      bool // every call goes in a frame, and nobody is asked: for tests
+	curbed                     atomic.Bool // takes none any more
+	eager                      bool        // every call goes in a frame, and nobody is asked: for tests
 	nats                       []nats.Option
 
 	refused    atomic.Pointer[error] // why the broker does not let us back in

@@ -85,7 +85,8 @@ func (to *recipient) named(h wire.Headers) wire.Headers {
 // reply publishes a reply. While the connection has no room it waits, and the handler's place is taken for so long: that
 // is how callers of a service behind a slow network are held back. While there is no connection the reply is kept.
 func (b *Bus) reply(to recipient, h wire.Headers, body []byte) error {
-	if to.frame != nil && h == nil && to.call == 0 && len(body) <= wire.MaxEntryBody {
+	if to.frame != nil && h == nil && to.call == 0 && len(body) <= wire.MaxEntryBody &&
+		int64(wire.EntrySize(len(to.entry), len(body))) <= b.maxPayload.Load() {
 		to.frame.answer(to, body)
 		return nil
 	}

@@ -166,7 +166,8 @@ func (b *Bus) confirm(base string, ops []*operation, h *hearing) error {
 				return serveError(base, denied.WithOutcome(endpoint.NotExecuted))
 			}
 			if strings.Contains(said.Error(), `Subscription to `+quoted(wire.BatchSubject(op.subject))) {
-				b.unframed(op)
+				b.unframed(op) // calls go alone
+				_ = op.member.Load().frames.Unsubscribe()
 			}
 		}
 		if strings.Contains(said.Error(), "Subscription") && strings.Contains(said.Error(), b.id) { // it is served all the same
