@@ -245,7 +245,7 @@ func TestBatchEntry_bytes(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		kept[key] = r
-		_ = append(r, "overwrites"...)
+		_ = append(r, make([]byte, 500)...)
 	}
 	serve(t, service, "svc.echo", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
 		keep("s"+string(r), r)

@@ -20,6 +20,9 @@ func (b *Bus) Slots() int {
 	return n
 }
 
+// FrameSlots returns how many reply slots batch frames have.
+func (b *Bus) FrameSlots() int { return b.mux.inUse() - b.Slots() }
+
 // Table returns how many reply slots there are.
 func (b *Bus) Table() int { return len(*b.mux.table.Load()) }
 
