@@ -64,7 +64,10 @@ func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
 	}
 	reply, err := p.attempt(ctx, c, p.subject, body, mediaType, p.batch)
 	if err == error(errAlone) { //nolint:errorlint // this very value
-		return p.attempt(ctx, c, p.subject, body, mediaType, nil)
+		reply, err = p.attempt(ctx, c, p.subject, body, mediaType, nil)
+	}
+	if err == nil && !p.streams {
+		c.Release()
 	}
 	return reply, err
 }

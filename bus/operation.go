@@ -27,6 +27,7 @@ type operation struct {
 	handler endpoint.Handler
 	codecs  codec.Set
 	any     bool // takes every media type: its request is a Payload
+	bare    bool // there is no middleware
 	info    endpoint.EndpointInfo
 	inline  int // bytes of its schemas that stand in the INFO of its service
 	meter   endpoint.Meter
@@ -66,7 +67,7 @@ func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middl
 	}
 	op := &operation{
 		bus: b, base: base, subject: subject, spec: s, handler: ep.Handler(), codecs: set,
-		any: isPayload(s.NewRequest()), info: info,
+		any: isPayload(s.NewRequest()), bare: ep.Bare(), info: info,
 	}
 	op.ctx, op.cancel = context.WithCancelCause(context.Background())
 	op.jobs = dispatcher{limit: b.concurrency, backlog: b.backlog, wait: b.backlogWait, run: op.run, refuse: op.refuse, waits: op.meter.Wait}
@@ -166,10 +167,17 @@ func tells(m *nats.Msg) bool {
 	return meta.Tell
 }
 
+func (op *operation) newCall() *endpoint.Call {
+	if op.bare {
+		return endpoint.BareCall(op.spec, op.subject, endpoint.ServerSide)
+	}
+	return endpoint.NewCall(op.spec, op.subject, endpoint.ServerSide)
+}
+
 // run takes one request from bytes to reply. It is called by a worker.
 func (op *operation) run(j job) {
 	op.meter.Run(1)
-	c := endpoint.NewCall(op.spec, op.subject, endpoint.ServerSide)
+	c := op.newCall()
 	c.SetReceived(j.received)
 	c.SetNow(j.started)
 	c.SetInstance(op.bus.id)
@@ -185,6 +193,9 @@ func (op *operation) run(j job) {
 			failed = op.fail(c, &j, &meta, endpoint.Internal.Wrap(errGoexit, "").WithReason(endpoint.ReasonPanic))
 		}
 		op.bus.acked.leave(j.by.speak())
+		if ended && p == nil && !j.by.held() {
+			c.Release()
+		}
 		c.End()
 		j.done()
 		op.meter.Run(-1)

@@ -141,6 +141,10 @@ func (w *worker) speak() (call uint64) {
 	return 0
 }
 
+// held reports whether a sweep may hold the call of a job that has been spoken for: where it saw the call, it has left its
+// control before.
+func (w *worker) held() bool { return w.control.Load() != nil }
+
 // speak is the same for a job that no worker took.
 func (j *job) speak() (call uint64) {
 	if j.control != nil {

@@ -36,6 +36,18 @@ func TestCallerAllocs(t *testing.T) {
 	assert.Equal(t, allocs(t, func() { _, _ = bounded(ctx, request) }), 1, "a deadline costs nothing")
 }
 
+// A call that nobody can keep costs nothing; one that middleware saw is a Call of its own.
+func TestReleasedCallAllocs(t *testing.T) {
+	ctx := t.Context()
+	releasing := transportFunc(func(_ context.Context, c *endpoint.Call) (any, error) {
+		c.Release()
+		return fixed, nil
+	})
+	bare, dressed := caller(releasing), caller(releasing, endpoint.Middleware(noop))
+	assert.Equal(t, allocs(t, func() { _, _ = bare(ctx, request) }), 0)
+	assert.Equal(t, allocs(t, func() { _, _ = dressed(ctx, request) }), 1)
+}
+
 // A Call is one of the allocator's 512 bytes; one field more would cost each call 64.
 func TestCallSize(t *testing.T) {
 	assert.True(t, unsafe.Sizeof(endpoint.Call{}) <= 512, fmt.Sprint(unsafe.Sizeof(endpoint.Call{}), " bytes"))

@@ -56,7 +56,8 @@ type Call struct {
 	taken     atomic.Bool // see TakeRetries
 	ctx       callContext
 	observer  *observer
-	fault     *Error // what a middleware did that it must not, see guard
+	fault     *Error    // what a middleware did that it must not, see guard
+	pooled    *bareCall // what it is part of, nil for a call of its own
 }
 
 // NewCall makes the call of one request. It is for transports; see SetBody, SetStream, SetInstance, SetReceived, Begin
@@ -395,11 +396,14 @@ func (c *Call) Adopt(attempt *Call) {
 // End releases what the call holds: its context and its pooled memory. Bodies are not to be used afterwards. It is for
 // transports, once, after the reply was sent.
 func (c *Call) End() {
-	if c.ctx.parent != nil {
-		c.ctx.end()
+	if x := c.own(); x.parent != nil {
+		x.end()
 	}
 	if c.root.attempts.Load() == 0 { // another attempt may still be sending the body: leave it to the collector
 		c.free()
+	}
+	if c.pooled != nil {
+		c.pooled.recycle()
 	}
 }
 

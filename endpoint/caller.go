@@ -17,7 +17,13 @@ import (
 func Caller[Req, Resp any](t Transport, subject string, opts ...Option) Unary[Req, Resp] {
 	k := newCaller(t, subject, UnaryKind, reflect.TypeFor[Req](), reflect.TypeFor[Resp](), opts)
 	return func(ctx context.Context, req Req) (Resp, error) {
-		reply, err := k.unary(ctx, box(req, k.spec.reqPtr))
+		var reply any
+		var err error
+		if b, ok := any(req).([]byte); ok && k.raw {
+			reply, err = k.bytes(ctx, b)
+		} else {
+			reply, err = k.unary(ctx, box(req, k.spec.reqPtr))
+		}
 		return result[Resp](k, reply, err)
 	}
 }
@@ -41,6 +47,8 @@ type caller struct {
 	handler Handler
 	codec   codec.Codec
 	timeout time.Duration // for contexts without a deadline
+	bare    bool          // there is no middleware
+	raw     bool          // and a request of bytes is sent as it is
 	err     error         // faults of construction
 }
 
@@ -78,14 +86,16 @@ func finishCaller(t Transport, subject string, s *settings) *caller {
 		return k.fail([]error{errors.New("the transport has no handler")})
 	}
 	h := Chain(s.mws...)(k.transport(bare))
+	k.bare = !some(s.mws)
 	if m, ok := t.(interface{ Middleware() Middleware }); ok {
 		if mw := m.Middleware(); mw != nil {
-			h = mw(h)
+			h, k.bare = mw(h), false
 		}
 	}
 	if h == nil {
 		return k.fail([]error{errNilHandler})
 	}
+	k.raw = k.bare && k.codec == codec.Raw
 	k.handler = seal(h)
 	return k
 }
@@ -129,7 +139,7 @@ func (k *caller) start(ctx context.Context, msg any, f *feed) (*Call, context.Co
 		return nil, nil, InvalidArgument.Errorf("the request is a nil %v", k.spec.Request).WithOutcome(NotSent)
 	}
 	now := time.Now()
-	c := NewCall(k.spec, k.subject, ClientSide)
+	c := k.newCall()
 	c.msg, c.codec, c.received = msg, k.codec, now
 	c.SetNow(now)
 	if fields, _ := ctx.Value(headerKey{}).([]field); len(fields) > 0 {
@@ -143,7 +153,7 @@ func (k *caller) start(ctx context.Context, msg any, f *feed) (*Call, context.Co
 		deadline = now.Add(k.timeout)
 	}
 	own := c.Begin(ctx, deadline)
-	if err := c.ctx.errAt(now); err != nil {
+	if err := c.own().errAt(now); err != nil {
 		c.End()
 		return nil, nil, contextFault(own, err).WithOutcome(NotSent)
 	}
@@ -177,6 +187,13 @@ func ContextError(ctx context.Context) *Error {
 	return e
 }
 
+func (k *caller) newCall() *Call {
+	if k.bare && k.spec.Kind == UnaryKind {
+		return BareCall(k.spec, k.subject, ClientSide)
+	}
+	return NewCall(k.spec, k.subject, ClientSide)
+}
+
 func (k *caller) unary(ctx context.Context, msg any) (any, error) {
 	c, ctx, err := k.start(ctx, msg, nil)
 	if err != nil {
@@ -185,6 +202,20 @@ func (k *caller) unary(ctx context.Context, msg any) (any, error) {
 	defer c.finish()
 	return k.run(ctx, c)
 }
+
+// bytes is unary for a request of bytes, which is boxed in the memory of the call.
+func (k *caller) bytes(ctx context.Context, b []byte) (any, error) {
+	c, ctx, err := k.start(ctx, noBytes, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer c.finish()
+	c.msg = c.box(b)
+	return k.run(ctx, c)
+}
+
+// noBytes is a request until the call is there that has it.
+var noBytes any = new([]byte)
 
 // run runs the chain. A panic in it is a middleware's, and ends as an error, not in the user's code.
 func (k *caller) run(ctx context.Context, c *Call) (reply any, err error) {

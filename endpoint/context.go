@@ -17,7 +17,7 @@ type callContext struct {
 	call     *Call     // what FromContext finds; nil on the client's side
 	live     atomic.Pointer[liveContext]
 	ended    atomic.Bool // set before live is looked at, which is set before this is looked at: one of both sees the other
-	derived  bool        // made by WithDeadline
+	nature   nature
 }
 
 type liveContext struct {
@@ -50,6 +50,9 @@ func (x *callContext) errAt(now time.Time) error {
 
 func (x *callContext) Value(key any) any {
 	if key == any(callKey{}) && x.call != nil {
+		if !x.nature.ask() {
+			return nil
+		}
 		return x.call
 	}
 	if l := x.live.Load(); l != nil {
@@ -103,16 +106,12 @@ func (c *Call) Begin(parent context.Context, deadline time.Time) context.Context
 	if d, ok := parent.Deadline(); ok && (deadline.IsZero() || d.Before(deadline)) {
 		deadline = d
 	}
-	c.ctx.parent, c.ctx.deadline = parent, deadline //nolint:fatcontext // a call begins once
-	if c.Side == ServerSide {
-		c.ctx.call = c
-	}
-	return &c.ctx
+	return c.begin(parent, deadline)
 }
 
 // Cancel ends the context of Begin with a cause; that of the first attempt is the one that all share. It is for transports.
 func (c *Call) Cancel(cause error) {
-	if x := &c.root.ctx; x.parent != nil {
+	if x := c.root.own(); x.parent != nil {
 		x.cancel(cause)
 	}
 }
@@ -126,7 +125,7 @@ func Wait(ctx context.Context) (time.Time, <-chan struct{}) {
 	ctx = bounds(ctx)
 	if x, ok := ctx.(*callContext); ok && x.call == nil && x.live.Load() == nil {
 		switch {
-		case !x.derived:
+		case x.nature.Load() != derived:
 			return x.deadline, x.parentDone()
 		case !x.ended.Load(): // a middleware's bound below the caller's own context
 			_, done := Wait(x.parent)
@@ -145,7 +144,7 @@ func (x *callContext) parentDone() <-chan struct{} {
 		switch {
 		case !ok:
 			return p.Done()
-		case !b.derived || b.live.Load() != nil || b.ended.Load():
+		case b.nature.Load() != derived || b.live.Load() != nil || b.ended.Load():
 			return x.parent.Done()
 		}
 		p = b.parent
@@ -158,7 +157,8 @@ type (
 	instanceKey struct{}
 )
 
-// FromContext gives a handler its call: headers, subject, attempt, instance. It is nil outside of handlers.
+// FromContext gives a handler its call: headers, subject, attempt, instance. It is nil outside of handlers, and may be nil for
+// who asks first when the handler has returned.
 func FromContext(ctx context.Context) *Call {
 	c, _ := ctx.Value(callKey{}).(*Call)
 	return c

@@ -18,5 +18,7 @@ func derive(parent context.Context, deadline time.Time, cause error) *callContex
 	if d, ok := parent.Deadline(); ok && !deadline.Before(d) {
 		deadline, cause = d, nil
 	}
-	return &callContext{parent: parent, deadline: deadline, cause: cause, derived: true}
+	x := &callContext{parent: parent, deadline: deadline, cause: cause}
+	x.nature.Store(derived)
+	return x
 }

@@ -13,6 +13,7 @@ type Endpoint struct {
 	spec    *Spec
 	handler Handler // the function with its middleware around it
 	err     error
+	dressed bool // there is middleware
 }
 
 // Servable is what a server takes: one endpoint, or the group of a service.
@@ -43,6 +44,9 @@ func (e *Endpoint) Err() error { return e.err }
 // Handler returns the operation with its middleware around it, nil if a middleware returned none. It is for transports.
 func (e *Endpoint) Handler() Handler { return seal(e.handler) }
 
+// Bare reports whether no middleware is around the function. It is for transports.
+func (e *Endpoint) Bare() bool { return !e.dressed }
+
 // Endpoints returns e alone.
 func (e *Endpoint) Endpoints() []*Endpoint { return []*Endpoint{e} }
 
@@ -50,6 +54,7 @@ func (e *Endpoint) Endpoints() []*Endpoint { return []*Endpoint{e} }
 func (e *Endpoint) With(mws ...Middleware) *Endpoint {
 	n := *e
 	n.handler = Chain(mws...)(e.handler)
+	n.dressed = e.dressed || some(mws)
 	return &n
 }
 
@@ -79,7 +84,7 @@ func newEndpoint(s *settings, isNil bool, core Handler) *Endpoint {
 	if h == nil {
 		s.fault(errNilHandler)
 	}
-	return &Endpoint{spec: s.spec, handler: h, err: errors.Join(s.errs...)}
+	return &Endpoint{spec: s.spec, handler: h, err: errors.Join(s.errs...), dressed: some(s.mws)}
 }
 
 var errNilHandler = errors.New("a middleware returned a nil handler")
@@ -117,6 +122,9 @@ const maxStack = 8 << 10
 // enter marks that the user's function runs from here on, and makes sure that it finds its call in the context.
 func (c *Call) enter(ctx context.Context) context.Context {
 	c.root.entered.Store(true)
+	if x, ok := ctx.(*callContext); ok && x.call == c { // asks for nothing
+		return ctx
+	}
 	if ctx.Value(callKey{}) == any(c) {
 		return ctx
 	}

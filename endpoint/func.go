@@ -5,6 +5,8 @@ import (
 	"io"
 	"iter"
 	"reflect"
+
+	"postbus.example/codec"
 )
 
 // The four kinds of RPC, as functions. A handler and a caller have the same type, so that a caller can be decorated,
@@ -47,6 +49,9 @@ func runUnary[Req, Resp any](ctx context.Context, c *Call, f func(context.Contex
 	resp, err := f(ctx, req)
 	if err != nil {
 		return nil, c.Spec.author(err)
+	}
+	if b, ok := any(resp).([]byte); ok && c.pooled != nil && c.codec == codec.Raw {
+		return c.box(b), nil
 	}
 	return box(resp, c.Spec.respPtr), nil
 }

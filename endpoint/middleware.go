@@ -28,6 +28,11 @@ func Chain(mws ...Middleware) Middleware {
 	}
 }
 
+// some reports whether there is any.
+func some(mws []Middleware) bool {
+	return slices.ContainsFunc(mws, func(mw Middleware) bool { return mw != nil })
+}
+
 // OnServer lets middleware act on handlers only.
 func OnServer(mws ...Middleware) Middleware { return onSide(ServerSide, mws) }
 

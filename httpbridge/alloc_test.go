@@ -73,7 +73,7 @@ func TestAllocs(t *testing.T) {
 	assert.True(t, got <= 12, "allocations within bounds")
 }
 
-func BenchmarkBridge(b *testing.B) {
+func BenchmarkHandler(b *testing.B) {
 	ask, _ := asking()
 	b.ReportAllocs()
 	for b.Loop() {

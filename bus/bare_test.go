@@ -1,0 +1,110 @@
+package bus_test
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"postbus.example/bus/bustest"
+	"postbus.example/codec"
+	"postbus.example/embedded"
+	"postbus.example/endpoint"
+	"postbus.example/internal/assert"
+)
+
+// keeper keeps what its handlers were given, beyond their return.
+type keeper struct {
+	mu       sync.Mutex
+	calls    map[string]*endpoint.Call
+	contexts []context.Context
+}
+
+// handle keeps the call of each second request, and the context of all.
+func (k *keeper) handle(ctx context.Context, r []byte) ([]byte, error) {
+	n, err := strconv.Atoi(string(r))
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.contexts = append(k.contexts, ctx)
+	if n%2 == 0 {
+		k.calls[string(r)] = endpoint.FromContext(ctx)
+	}
+	return r, nil
+}
+
+// Memory of calls serves others, but not that of a call which its handler has kept.
+func TestWhatAHandlerKeepsStaysItsOwn(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener())
+	service, client := bustest.Connect(t, s), bustest.Connect(t, s)
+	k := &keeper{calls: map[string]*endpoint.Call{}}
+	serve(t, service, "svc.keep", rawEndpoint(k.handle))
+	call := endpoint.Caller[[]byte, []byte](client, "svc.keep", endpoint.Codec(codec.Raw))
+	const callers, each = 8, 200
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for n := range each {
+				name := strconv.Itoa(i*each + n)
+				got, err := call(endpoint.WithHeader(t.Context(), "number", name), []byte(name))
+				assert.NoError(t, err)
+				assert.Equal(t, string(got), name)
+			}
+		})
+	}
+	wg.Wait()
+	assert.Eventually(t, func() bool { return service.Stats()[0].InFlight == 0 })
+	assert.Equal(t, len(k.calls), callers*each/2)
+	for name, c := range k.calls {
+		assert.Equal(t, c.Subject, "svc.keep")
+		assert.Equal(t, c.Header.Get("number"), name)
+	}
+	for _, ctx := range k.contexts {
+		assert.ErrorIs(t, ctx.Err(), context.Canceled)
+		if c := endpoint.FromContext(ctx); c != nil {
+			assert.True(t, c == k.calls[c.Header.Get("number")], "a context has its own call, or none any more")
+		}
+	}
+}
+
+// Who is canceled is the call that the cancel was for, whatever became of the memory of others.
+func TestCancelsMeetTheirOwnCalls(t *testing.T) {
+	s := bustest.Server(t, embedded.WithoutListener())
+	service, client := bustest.Connect(t, s), bustest.Connect(t, s)
+	serve(t, service, "svc.wait", endpoint.New(func(ctx context.Context, r []byte) ([]byte, error) {
+		if string(r) == "quick" {
+			return r, ctx.Err()
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(40 * time.Millisecond):
+			return r, nil
+		}
+	}, endpoint.Codec(codec.Raw)))
+	call := endpoint.Caller[[]byte, []byte](client, "svc.wait", endpoint.Codec(codec.Raw))
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for range 8 {
+				ctx, cancel := context.WithCancel(t.Context())
+				if i%2 == 0 {
+					time.AfterFunc(15*time.Millisecond, cancel)
+				}
+				_, err := call(ctx, []byte("slow"))
+				cancel()
+				assert.Equal(t, err == nil, i%2 != 0)
+			}
+		})
+		wg.Go(func() {
+			for range 400 {
+				_, err := call(t.Context(), []byte("quick"))
+				assert.NoError(t, err)
+			}
+		})
+	}
+	wg.Wait()
+}

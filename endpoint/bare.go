@@ -1,0 +1,94 @@
+package endpoint
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A call with no middleware around it is seen by its transport and by the edge that knows its types, and by nobody else. When
+// both have let go of it, its memory serves another call:
+//
+//	BareCall ──► the chain ──► Release ──► End ──► another BareCall
+//	                 └──► FromContext: a handler has it, and it is left to the collector
+//
+// What a handler may keep is not part of that memory: its context, the messages, their bytes.
+
+// bareCall is the memory of a call without middleware.
+type bareCall struct {
+	Call
+	begun    *callContext // of a server's call, which its handler may keep
+	boxed    []byte       // the message that the edge has by value, of codec Raw
+	released bool
+}
+
+var bareCalls = sync.Pool{New: func() any { return new(bareCall) }}
+
+// BareCall is NewCall for a chain without middleware, see [Endpoint.Bare]. After End the transport must not use the call
+// if it has released it. It is for transports.
+func BareCall(s *Spec, subject string, side Side) *Call {
+	p := bareCalls.Get().(*bareCall)
+	c := &p.Call
+	c.Spec, c.Subject, c.Side, c.root, c.pooled = s, subject, side, c, p
+	return c
+}
+
+// Release tells that nothing of the transport holds the call after its handler returned (client side), or after End
+// (server side). Of a call that middleware may have, it changes nothing. It is for transports.
+func (c *Call) Release() {
+	if p := c.pooled; p != nil {
+		p.released = true
+	}
+}
+
+// recycle gives the memory of a call that has ended to another, if nobody can have kept it.
+func (p *bareCall) recycle() {
+	if p.released && (p.begun == nil || p.begun.nature.CompareAndSwap(unasked, over)) {
+		*p = bareCall{}
+		bareCalls.Put(p)
+	}
+}
+
+// nature is what a context is of, and for one of a bare call, whether the call may be another's.
+type nature struct{ atomic.Uint32 }
+
+const (
+	whole   uint32 = iota // of a call of its own
+	derived               // made by WithDeadline
+	unasked               // of a bare call
+	asked                 // somebody has the bare call for good
+	over                  // it is another's now
+)
+
+// ask reports whether the call may be had.
+func (n *nature) ask() bool { return n.CompareAndSwap(unasked, asked) || n.Load() != over }
+
+// own returns the call's own context, begun or not.
+func (c *Call) own() *callContext {
+	if p := c.pooled; p != nil && p.begun != nil {
+		return p.begun
+	}
+	return &c.ctx
+}
+
+// begin fills in the context of a call.
+func (c *Call) begin(parent context.Context, deadline time.Time) *callContext {
+	x := &c.ctx
+	if c.Side == ServerSide && c.pooled != nil {
+		x = &callContext{}
+		x.nature.Store(unasked)
+		c.pooled.begun = x
+	}
+	x.parent, x.deadline = parent, deadline
+	if c.Side == ServerSide {
+		x.call = c
+	}
+	return x
+}
+
+// box makes a message of bytes in the memory of a bare call.
+func (c *Call) box(b []byte) any {
+	c.pooled.boxed = b
+	return &c.pooled.boxed
+}
