@@ -173,12 +173,14 @@ func (b *batcher) send(f outbound, now time.Time) {
 
 // publish writes the message of a frame.
 func (b *batcher) publish(f *outbound, s *slot, secret uint64) (err error) {
-	line := append(append(append(s.room[:0], "PUB "...), b.to...), ' ')
+	room := b.bus.mux.rooms.Get().(*[]byte)
+	defer b.bus.mux.rooms.Put(room)
+	line := append(append(append((*room)[:0], "PUB "...), b.to...), ' ')
 	from := len(line)
 	line = append(wire.AppendID(append(line, b.bus.mux.prefix...), s.index, secret), "~a1"...)
 	end := len(line)
 	line = append(strconv.AppendInt(append(line, ' '), int64(len(f.data)), 10), "\r\n"...)
-	s.room = line
+	*room = line
 	if b.bus.up.lost.Load() >= f.epoch {
 		f.place.release(f.room)
 		return nats.ErrDisconnected

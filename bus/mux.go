@@ -3,6 +3,7 @@ package bus
 import (
 	crand "crypto/rand"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,8 @@ type replyMux struct {
 	acked *peers // takes acks; nil: they are replies like any other
 
 	late atomic.Uint64 // replies that nobody waited for
+
+	rooms sync.Pool // of *[]byte, where requests are composed
 }
 
 // slot is where one call waits.
@@ -39,7 +42,6 @@ type slot struct {
 	index int
 	timer *time.Timer
 	fires time.Time      // when the timer does; zero: it is not set
-	room  []byte         // where its request is composed
 	ch    chan *nats.Msg // nil in it: no reply will come, the mux has ended
 
 	mu     sync.Mutex
@@ -64,10 +66,17 @@ type request struct {
 // replyRoom is how many messages a slot holds: the reply, and the acknowledgements of streams that overlap.
 const replyRoom = 4
 
+// The table has at least leastSlots, and from manySlots on it grows more slowly.
+const (
+	leastSlots = 64
+	manySlots  = 1 << 12
+)
+
 func newReplyMux(nc *nats.Conn, prefix string, acked *peers) (*replyMux, error) {
 	var seed [32]byte
 	_, _ = crand.Read(seed[:]) // never fails, says its documentation
 	m := &replyMux{prefix: prefix + ".", acked: acked, random: rand.NewChaCha8(seed)}
+	m.rooms.New = func() any { return new([]byte) }
 	m.table.Store(new([]*slot))
 	sub, err := nc.Subscribe(m.prefix+"*", m.deliver)
 	if err != nil {
@@ -130,14 +139,22 @@ func (s *slot) give(msg *nats.Msg) bool {
 	}
 }
 
-// grow doubles the table: copying it for each new slot would be quadratic.
+// grow doubles the table, since copying it for each new slot would be quadratic; a large one grows by a quarter, since nobody
+// else gets a slot meanwhile, and what is not used is never given back.
 func (m *replyMux) grow() {
 	old := *m.table.Load()
-	table := make([]*slot, len(old), max(64, 2*len(old)))
+	more := max(leastSlots, len(old))
+	if len(old) >= manySlots {
+		more = len(old) / 4
+	}
+	table := make([]*slot, len(old)+more)
 	copy(table, old)
-	for i := len(old); i < cap(table); i++ {
-		s := &slot{index: i, ch: make(chan *nats.Msg, replyRoom)}
-		table = append(table, s)
+	slots := make([]slot, more)
+	m.free = slices.Grow(m.free, more)
+	for i := range slots {
+		s := &slots[i]
+		s.index, s.ch = len(old)+i, make(chan *nats.Msg, replyRoom)
+		table[s.index] = s
 		m.free = append(m.free, s)
 	}
 	m.table.Store(&table)

@@ -48,6 +48,9 @@ func (p *peers) take(s *slot, m *nats.Msg) bool {
 		p.bus.malformed.Add(1)
 		return true
 	}
+	if c.Instance != "" {
+		instance = c.Instance // the same: the headers need not be kept for it
+	}
 	if s.ack == nil {
 		s.ack = &holder{Control: c, instance: instance}
 	} else if s.ack.Subject != c.Subject {

@@ -24,7 +24,8 @@ type sending struct {
 	left      time.Duration
 	done      <-chan struct{}
 	at        time.Time // when it was sent; zero: not known
-	from, end int       // of the reply subject in the slot's room
+	room      []byte    // where the request is composed
+	from, end int       // of the reply subject in it
 	framed    bool      // it may go in a frame
 	sampled   bool      // it asks who answers, see terms
 	gone      bool      // its caller left
@@ -33,12 +34,22 @@ type sending struct {
 
 // send publishes the request.
 func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
+	room := p.bus.mux.rooms.Get().(*[]byte) // and not the call's own: it would keep it for as long as it waits
+	r.room = (*room)[:0]
+	err := p.transmit(ctx, c, r)
+	*room, r.room = r.room, nil
+	p.bus.mux.rooms.Put(room)
+	return err
+}
+
+// transmit composes the request in its room and gives it to the connection.
+func (p *proxy) transmit(ctx context.Context, c *endpoint.Call, r *sending) error {
 	h, err := p.compose(c, r)
 	if err != nil {
 		return err
 	}
 	size := len(r.body) + wire.Size(h)
-	room := size + len(r.slot.room) + len("\r\n")
+	room := size + len(r.room) + len("\r\n")
 	place, waited, err := p.bus.up.admit(room, r.now.Add(r.left), r.done)
 	if err != nil {
 		return p.bus.noPlace(ctx, err)
@@ -59,7 +70,7 @@ func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 		if waited {
 			now = time.Now()
 		}
-		if r.at, err = place.put(r.slot.room, r.body, now); err != nil {
+		if r.at, err = place.put(r.room, r.body, now); err != nil {
 			place.release(room)
 			return p.bus.sendError(err, size)
 		}
@@ -90,9 +101,9 @@ func (b *Bus) puts(o *outlet, size int) bool {
 	return true
 }
 
-// token is the reply subject in the slot's room.
+// token is the reply subject in the room.
 func (r *sending) token() []byte {
-	return r.slot.room[r.from:r.end]
+	return r.room[r.from:r.end]
 }
 
 // compose makes the reply subject, and the line of the protocol around it, and the headers of the request. Metadata rides in
@@ -103,7 +114,7 @@ func (p *proxy) compose(c *endpoint.Call, r *sending) (h wire.Headers, err error
 		HasTimeout: true, Timeout: r.left, HasSent: true, Sent: r.now.UnixMilli(), MediaType: r.mediaType, Attempt: c.Attempt,
 		Ack: r.left > ackWorth, Trace: trace, Tell: c.Observed() || r.sampled || wire.Sampled(trace), // who looks at a trace wants to see who served it
 	}
-	b := append(append(append(r.slot.room[:0], "PUB "...), r.to...), ' ')
+	b := append(append(append(r.room, "PUB "...), r.to...), ' ')
 	r.from = len(b)
 	b = append(b, p.bus.mux.prefix...)
 	b = wire.AppendID(b, r.slot.index, r.secret)
@@ -116,7 +127,7 @@ func (p *proxy) compose(c *endpoint.Call, r *sending) (h wire.Headers, err error
 	}
 	r.end = len(b)
 	b = append(strconv.AppendInt(append(b, ' '), int64(len(r.body)), 10), "\r\n"...)
-	r.slot.room = b
+	r.room = b
 	if c.Header.Len() > 0 {
 		if h, err = compound(h, &c.Header); err != nil {
 			return nil, err

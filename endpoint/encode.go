@@ -11,12 +11,15 @@ import (
 // Buffers up to smallBuffer are always kept for reuse. Larger ones, up to largeBuffer, are kept only after a message
 // that filled a quarter of them: then more such are to be expected, while a burst of large messages leaves nothing behind
 // that small ones would keep in memory for good.
+//
+// A new one is small: a call in flight holds its buffer, so what it does not fill is paid for by each of them.
 const (
+	newBuffer   = 128
 	smallBuffer = 64 << 10
 	largeBuffer = 2 << 20
 )
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, newBuffer); return &b }}
 
 func putBuffer(b *[]byte) {
 	if n := cap(*b); n <= smallBuffer || n <= largeBuffer && len(*b) >= n/4 {

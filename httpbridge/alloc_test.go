@@ -42,10 +42,12 @@ func (instant) Handler(string, *endpoint.Spec) endpoint.Handler {
 }
 
 // asking returns a function that makes one request. What a server makes for each, the bridge is given again and again.
-func asking(opts ...httpbridge.Option) (ask func(), w *quiet) {
+func asking(t testing.TB, opts ...httpbridge.Option) (ask func(), w *quiet) {
+	t.Helper()
 	b := httpbridge.New(instant{}, append(opts, httpbridge.Expose("svc.add"), httpbridge.WithLogger(slog.New(slog.DiscardHandler)))...)
 	text := bytes.NewReader([]byte(`{"a":1,"b":2}`))
-	ctx, _ := context.WithCancel(context.Background()) //nolint:govet // nobody waits for it
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
 	r := (&http.Request{
 		Method: http.MethodPost, URL: &url.URL{Path: "/svc/add"}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: "x",
 		RemoteAddr: "127.0.0.1:1234", Body: io.NopCloser(text), ContentLength: text.Size(),
@@ -62,7 +64,7 @@ func asking(opts ...httpbridge.Option) (ask func(), w *quiet) {
 
 // TestAllocs holds what the bridge allocates for a request that goes well, beyond what net/http does and the call itself.
 func TestAllocs(t *testing.T) {
-	ask, w := asking()
+	ask, w := asking(t)
 	ask()
 	assert.Equal(t, w.body.String(), `{"sum":3}`)
 	assert.Equal(t, w.header, http.Header{
@@ -74,7 +76,7 @@ func TestAllocs(t *testing.T) {
 }
 
 func BenchmarkHandler(b *testing.B) {
-	ask, _ := asking()
+	ask, _ := asking(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		ask()
