@@ -226,7 +226,9 @@ func TestBatchEntry_replies(t *testing.T) {
 }
 
 // traceOf makes a trace that nobody samples of a text.
-func traceOf(text string) string { return fmt.Sprintf("00-%032x-00f067aa0ba902b7-00", text[:min(len(text), 16)]) }
+func traceOf(text string) string {
+	return fmt.Sprintf("00-%032x-00f067aa0ba902b7-00", text[:min(len(text), 16)])
+}
 
 func observeIf(ctx context.Context, observe bool) (context.Context, *endpoint.Report) {
 	if !observe {

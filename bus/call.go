@@ -194,6 +194,21 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 	for {
 		select {
 		case msg := <-s.ch:
+			if msg == rang {
+				now := time.Now()
+				if !now.Before(until) { // else it was an earlier call's
+					if ack != nil {
+						return nil, p.overlap(ack)
+					}
+					more, err := r.look(ctx, p.bus, deadline)
+					if err != nil {
+						return nil, err
+					}
+					until = now.Add(more)
+				}
+				s.wakeAt(until, now)
+				continue
+			}
 			if err := p.bus.unread(msg, r.to); err != nil {
 				return nil, err
 			}
@@ -207,22 +222,6 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 				continue
 			}
 			return p.reply(c, msg, r.framed)
-		case <-s.timer.C:
-			now := time.Now()
-			s.fires = time.Time{}
-			if now.Before(until) { // an earlier call's
-				s.wakeAt(until, now)
-				continue
-			}
-			if ack != nil {
-				return nil, p.overlap(ack)
-			}
-			more, err := r.look(ctx, p.bus, deadline)
-			if err != nil {
-				return nil, err
-			}
-			until = now.Add(more)
-			s.wakeAt(until, now)
 		case <-r.done:
 			return nil, r.over(ctx, p.bus, deadline)
 		}
@@ -230,17 +229,33 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 }
 
 // wakeAt sets the timer of a slot, unless it goes off before: its call then sets it again. It is not stopped between calls,
-// nor set for each; where nobody waits for it, it costs nothing.
+// nor set for each. It has no channel, which every call would have to wait for beside that of the reply.
 func (s *slot) wakeAt(at, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
 	case s.timer == nil:
-		s.timer = time.NewTimer(at.Sub(now))
+		s.timer = time.AfterFunc(at.Sub(now), s.ring)
 	case s.fires.IsZero() || at.Before(s.fires):
 		s.timer.Reset(at.Sub(now))
 	default:
 		return
 	}
 	s.fires = at
+}
+
+// ring tells the call that waits, whosever it was, that the timer went off. There is always room for that, see give.
+func (s *slot) ring() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fires = time.Time{}
+	if s.secret == 0 || s.sink != nil || s.left {
+		return
+	}
+	select {
+	case s.ch <- rang:
+	default: // with another one in it
+	}
 }
 
 func (p *proxy) reply(c *endpoint.Call, msg *nats.Msg, framed bool) (any, error) {

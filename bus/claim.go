@@ -134,7 +134,7 @@ func (m *replyMux) sentTo(subjects map[string]int, now time.Time) map[string][]s
 	found := map[string][]suspect{}
 	for _, s := range *m.table.Load() {
 		s.mu.Lock()
-		if s.sends.to != "" && s.secret != 0 && s.ack == nil && len(s.ch) == 0 && now.Sub(s.sends.sent) < claimable {
+		if s.sends.to != "" && s.secret != 0 && s.ack == nil && !s.given && now.Sub(s.sends.sent) < claimable {
 			if _, ok := subjects[s.sends.to]; ok {
 				found[s.sends.to] = append(found[s.sends.to], suspect{s, s.secret, s.sends.sent})
 			}

@@ -40,12 +40,13 @@ type replyMux struct {
 // slot is where one call waits.
 type slot struct {
 	index int
-	timer *time.Timer
-	fires time.Time      // when the timer does; zero: it is not set
 	ch    chan *nats.Msg // nil in it: no reply will come, the mux has ended
 
 	mu     sync.Mutex
-	secret uint64 // of the call that waits, 0 if none
+	timer  *time.Timer
+	fires  time.Time // when the timer does; zero: it is not set
+	given  bool      // something was, to the call that waits
+	secret uint64    // of the call that waits, 0 if none
 	sink   func(*nats.Msg)
 	ack    *holder   // who has the call, once it said so
 	left   bool      // its caller did, see tombs
@@ -63,8 +64,9 @@ type request struct {
 	epoch uint64    // of the connection that it goes out by
 }
 
-// replyRoom is how many messages a slot holds: the reply, and the acknowledgements of streams that overlap.
-const replyRoom = 4
+// replyRoom is how many messages a slot holds: the reply, the acknowledgements of streams that overlap, and its timer's, for which
+// there is room beside the others as well.
+const replyRoom = 5
 
 // The table has at least leastSlots, and from manySlots on it grows more slowly.
 const (
@@ -103,7 +105,7 @@ func (m *replyMux) open(r request, sink func(*nats.Msg)) (*slot, uint64) {
 	m.free = m.free[:len(m.free)-1]
 	secret := max(m.random.Uint64(), 1)
 	s.mu.Lock() // within the other, so that end misses no one
-	s.secret, s.sends, s.sink = secret, r, sink
+	s.secret, s.sends, s.sink, s.given = secret, r, sink, false
 	s.mu.Unlock()
 	return s, secret
 }
@@ -130,13 +132,12 @@ func (s *slot) give(msg *nats.Msg) bool {
 		s.sink(msg)
 		return true
 	}
-	select {
-	case s.ch <- msg:
-		s.sends.to = "" // no complaint of the broker is about it any more, also when it has taken this and is about to close
-		return true
-	default:
+	if len(s.ch) >= replyRoom {
 		return false
 	}
+	s.given = true
+	s.ch <- msg // has room: who sends has the lock
+	return true
 }
 
 // grow doubles the table, since copying it for each new slot would be quadratic; a large one grows by a quarter, since nobody
@@ -153,7 +154,7 @@ func (m *replyMux) grow() {
 	m.free = slices.Grow(m.free, more)
 	for i := range slots {
 		s := &slots[i]
-		s.index, s.ch = len(old)+i, make(chan *nats.Msg, replyRoom)
+		s.index, s.ch = len(old)+i, make(chan *nats.Msg, replyRoom+1)
 		table[s.index] = s
 		m.free = append(m.free, s)
 	}

@@ -117,6 +117,40 @@ func TestMuxProperty(t *testing.T) {
 	})
 }
 
+// A slot's timer is heard however full the slot is, by nobody between calls, and is no reply to whoever asks for one.
+func TestSlotRings(t *testing.T) {
+	m := testMux()
+	m.acked = newPeers(&Bus{config: &config{}})
+	defer m.end()
+	s, secret := m.open(request{}, nil)
+	for range replyRoom + 3 {
+		m.deliver(&nats.Msg{Subject: m.token(s, secret)})
+	}
+	s.ring()
+	s.ring()
+	heard := 0
+	for len(s.ch) > 0 {
+		if <-s.ch == rang {
+			heard++
+		}
+	}
+	assert.Equal(t, heard, 1)
+	m.close(s)
+	s.ring()
+	again, _ := m.open(request{to: "svc.x", sent: time.Now()}, nil)
+	assert.True(t, again == s && len(s.ch) == 0, "between two calls")
+	s.ring()
+	calls := m.sentTo(map[string]int{"svc.x": 1}, time.Now())
+	assert.Equal(t, len(calls["svc.x"]), 1, "no reply came")
+	m.leave(s, farFuture)
+	assert.Equal(t, len(m.tombs.slots), 1, "so an ack may come")
+	assert.Equal(t, m.late.Load(), uint64(3))
+	_, _ = m.open(request{}, func(msg *nats.Msg) { assert.True(t, msg == nil, "a timer is nothing for a sink") })
+	for _, s := range *m.table.Load() {
+		s.ring()
+	}
+}
+
 func TestMuxSink(t *testing.T) {
 	m := testMux()
 	var got []string

@@ -47,7 +47,7 @@ func (m *replyMux) leave(s *slot, deadline time.Time) {
 	t.mu.Lock()
 	s.mu.Lock()
 	h := s.ack
-	if h != nil || len(s.ch) > 0 || t.ended || len(t.slots) >= maxTombs || m.acked == nil {
+	if h != nil || s.unread() || t.ended || len(t.slots) >= maxTombs || m.acked == nil {
 		s.mu.Unlock()
 		t.mu.Unlock()
 		if h != nil && m.acked != nil {
@@ -63,6 +63,17 @@ func (m *replyMux) leave(s *slot, deadline time.Time) {
 		t.timer = reset(t.timer, tombEvery, m.decay)
 	}
 	t.mu.Unlock()
+}
+
+// unread reports whether there is something that its call has not read (lock held, by that call).
+func (s *slot) unread() bool {
+	for len(s.ch) > 0 {
+		if msg := <-s.ch; msg != rang {
+			s.ch <- msg
+			return true
+		}
+	}
+	return false
 }
 
 // exhume closes a slot that was left, if it still is that call's; false if not.

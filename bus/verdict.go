@@ -18,13 +18,14 @@ var (
 	denied         = &nats.Msg{Subject: endpoint.ReasonPublishDenied}
 	alone          = &nats.Msg{Subject: "alone"}                      // its frame came to nothing, and nobody executed it
 	misunderstood  = &nats.Msg{Subject: "misunderstood"}              // its frame was, by whoever answered
+	rang           = &nats.Msg{Subject: endpoint.ReasonExpired}       // no verdict: the slot's timer went off
 	maybeDenied    = &nats.Msg{Subject: endpoint.ReasonPublishDenied} // this one, or another to the same subject
 )
 
 // verdict tells these from what a peer sent. nil says that the bus has come to its end.
 func verdict(msg *nats.Msg) bool {
 	switch msg {
-	case nil, connectionLost, instanceLost, replyLost, denied, maybeDenied, alone, misunderstood:
+	case nil, rang, connectionLost, instanceLost, replyLost, denied, maybeDenied, alone, misunderstood:
 		return true
 	}
 	return false
