@@ -3,7 +3,7 @@ package peer
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
+	"runtime/debug"
 	"time"
 
 	"postbus.example/bench/harness"
@@ -12,12 +12,14 @@ import (
 )
 
 const (
-	unlimited    = 1_000_000 // calls at once
-	flightLasts  = time.Minute
-	flightFills  = 45 * time.Second
-	megabyte     = 1e6
-	flightHold   = "flight.hold"
-	flightStatus = "flight.status"
+	unlimited     = 1_000_000 // calls at once
+	flightRuns    = 1         // handlers at once
+	flightLasts   = time.Minute
+	flightFills   = 45 * time.Second
+	flightSettles = time.Second // for acks, and first probes
+	megabyte      = 1e6
+	flightHold    = "flight.hold"
+	flightStatus  = "flight.status"
 )
 
 // flightState is what the service says about the calls that it holds.
@@ -26,13 +28,21 @@ type flightState struct {
 	Memory  uint64 `json:"memory"`
 }
 
-// flightOrder lets the service's calls go.
+// flightOrder has the service weighed, or lets its calls go.
 type flightOrder struct {
-	Land bool `json:"land"`
+	Weigh bool `json:"weigh"`
+	Land  bool `json:"land"`
 }
 
-// Flight is what n calls weigh that all wait for their handlers, each with a goroutine and a context of its own, and what
-// the service weighs whose handlers they wait for. The client has a stack of middleware around it, if part names one.
+// weight is what the runtime holds of the system's memory once garbage is collected and given back.
+func weight() uint64 {
+	debug.FreeOSMemory()
+	debug.FreeOSMemory() // what pools hold goes with the second
+	return harness.OwnUsage().Memory
+}
+
+// Flight is what n calls weigh that all wait, each with a goroutine and a context of its own, and what the service weighs in
+// whose backlog they wait. The client has a stack of middleware around it, if part names one.
 func Flight(name, part string, n int) harness.System {
 	return harness.System{
 		Name: name, Broker: true,
@@ -50,27 +60,34 @@ func Flight(name, part string, n int) harness.System {
 }
 
 func serveFlight(url string) (string, error) {
-	var waiting atomic.Int64
+	b, err := serving.attach(url, codec.JSON)
+	if err != nil {
+		return "", err
+	}
 	land := make(chan struct{})
 	hold := endpoint.New(func(ctx context.Context, r *AddRequest) (*AddResponse, error) {
-		waiting.Add(1)
 		select {
 		case <-land:
 			return add(r), nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-	}, endpoint.Concurrency(unlimited))
+	}, endpoint.Concurrency(flightRuns), endpoint.Backlog(unlimited, flightLasts))
 	status := endpoint.New(func(_ context.Context, o *flightOrder) (*flightState, error) {
 		if o.Land {
 			close(land)
 		}
-		return &flightState{Waiting: waiting.Load(), Memory: harness.OwnUsage().Memory}, nil
+		if o.Weigh {
+			return &flightState{Memory: weight()}, nil
+		}
+		s := &flightState{}
+		for _, of := range b.Stats() {
+			if of.Subject == flightHold {
+				s.Waiting = of.Waiting
+			}
+		}
+		return s, nil
 	})
-	b, err := serving.attach(url, codec.JSON)
-	if err != nil {
-		return "", err
-	}
 	if err := b.Serve(flightHold, hold); err != nil {
 		return "", err
 	}
@@ -92,9 +109,9 @@ func fly(n int, hold endpoint.Unary[*AddRequest, *AddResponse], status endpoint.
 	ctx, cancel := context.WithTimeout(context.Background(), flightFills)
 	defer cancel()
 	var s *flightState
-	for s == nil || s.Waiting < int64(n) {
+	var err error
+	for s == nil || s.Waiting < int64(n-flightRuns) {
 		time.Sleep(50 * time.Millisecond)
-		var err error
 		if s, err = status(ctx, &flightOrder{}); err != nil {
 			return nil, err
 		}
@@ -102,7 +119,11 @@ func fly(n int, hold endpoint.Unary[*AddRequest, *AddResponse], status endpoint.
 			return nil, fmt.Errorf("calls ended while %d waited, one of them with %w", s.Waiting, <-ended)
 		}
 	}
-	client := harness.OwnUsage().Memory
+	time.Sleep(flightSettles)
+	client := weight()
+	if s, err = status(ctx, &flightOrder{Weigh: true}); err != nil {
+		return nil, err
+	}
 	if _, err := status(ctx, &flightOrder{Land: true}); err != nil {
 		return nil, err
 	}
