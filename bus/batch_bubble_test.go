@@ -172,7 +172,7 @@ func TestBatchBubble_serviceLost(t *testing.T) {
 		w := newWaits()
 		serve(t, service, "svc.slow", rawEndpoint(w.handle))
 		call := echoer(caller, "svc.slow")
-		time.AfterFunc(12*time.Millisecond, func() { // the frame is there, and nothing is acked
+		time.AfterFunc(10*time.Millisecond+time.Millisecond/2, func() { // the frame is there, and nothing was answered
 			n.Link("service").Up.Freeze()
 			n.Link("service").Cut()
 			time.AfterFunc(time.Second, n.Link("service").Mend)
