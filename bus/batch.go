@@ -242,7 +242,6 @@ func (bt *batch) found(msg *nats.Msg) {
 		return
 	}
 	bt.slot.sends = request{}
-	bt.by.terms.refused(refusedLong)
 }
 
 // alone has the calls sent again that nobody can have executed.

@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"postbus.example/bus"
+	"postbus.example/bus/bustest"
 	"postbus.example/internal/assert"
 )
 
@@ -49,4 +51,22 @@ func TestBatch(t *testing.T) {
 	}
 	assert.Equal(t, own(caller).Malformed+own(service).Malformed+own(caller).Late, uint64(0))
 	assert.Equal(t, caller.Slots(), 0)
+}
+
+// TestBatch_room: over a network of its own what frames reserve there is what they take, and all of it is given back.
+func TestBatch_room(t *testing.T) {
+	s := bustest.Server(t)
+	service := bustest.Connect(t, s, quiet(), bus.Framing())
+	caller, err := bus.Connect(s.URL(), quiet(), bus.Eager())
+	assert.NoError(t, err)
+	t.Cleanup(func() { _ = caller.Close() })
+	serve(t, service, "svc.echo", rawEndpoint(echo))
+	call := echoer(caller, "svc.echo")
+	for i := range 10 {
+		for _, err := range each(500, func(int) error { _, err := call(t.Context(), make([]byte, 100*i)); return err }) {
+			assert.NoError(t, err)
+		}
+		assert.Eventually(t, func() bool { return caller.Waiting() == 0 && caller.FrameSlots() == 0 })
+	}
+	assert.True(t, caller.Puts(), "past the client library")
 }

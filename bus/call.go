@@ -127,6 +127,14 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	return reply, err
 }
 
+// went is the subject that the request was sent to.
+func (r *sending) went(batch *batcher) string {
+	if r.framed {
+		return batch.to
+	}
+	return r.to
+}
+
 // open takes a slot; false when the bus has come to its end.
 func (r *sending) open(b *Bus) bool {
 	sends := request{r.to, r.now, r.epoch}
@@ -209,7 +217,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 				s.wakeAt(until, now)
 				continue
 			}
-			if err := p.bus.unread(msg, r.to); err != nil {
+			if err := p.bus.unread(msg, r.went(p.batch)); err != nil {
 				return nil, err
 			}
 			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {

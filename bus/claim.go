@@ -23,6 +23,9 @@ const (
 	claimQuiet = 3 * time.Millisecond  // without another complaint, no more are on their way
 	claimMost  = 8 * time.Millisecond  // from the first on
 	claimRest  = 20 * time.Millisecond // between two looks, at most: the first may just have been slow
+
+	framesQuiet = 50 * time.Millisecond  // the same for batch frames, of which no more are sent since the first complaint
+	framesMost  = 500 * time.Millisecond // and whose calls go alone once it is certain that all were denied
 )
 
 // denial is how often the broker complained about a subject, and when first and last.
@@ -32,8 +35,12 @@ type denial struct {
 }
 
 // settled reports whether those that are on their way have arrived.
-func (d *denial) settled(now time.Time) bool {
-	return now.Sub(d.last) >= claimQuiet || now.Sub(d.first) >= claimMost
+func (d *denial) settled(now time.Time, frames bool) bool {
+	quiet, most := claimQuiet, claimMost
+	if frames {
+		quiet, most = framesQuiet, framesMost
+	}
+	return now.Sub(d.last) >= quiet || now.Sub(d.first) >= most
 }
 
 // claim looks for the call that a complaint is about.
@@ -98,11 +105,11 @@ func (d *denials) match() {
 	}
 	now := time.Now()
 	for subject, n := range counts {
-		c, calls := d.open[subject], found[subject]
-		if n < len(calls) && !c.settled(now) {
+		c, calls, frames := d.open[subject], found[subject], wire.IsBatchSubject(subject)
+		if n < len(calls) && !c.settled(now, frames) {
 			continue
 		}
-		shared := d.shared.Load() && !wire.IsBatchSubject(subject) // where nobody but the bus publishes
+		shared := d.shared.Load() && !frames // where nobody but the bus publishes
 		certain := n >= len(calls) && !stale && !shared && !d.ghosts.since(subject, claimable)
 		d.end(calls, n, certain)
 		if c.n -= n; c.n == 0 {
@@ -137,6 +144,9 @@ func (m *replyMux) sentTo(subjects map[string]int, now time.Time) map[string][]s
 		if s.sends.to != "" && s.secret != 0 && s.ack == nil && !s.given && now.Sub(s.sends.sent) < claimable {
 			if _, ok := subjects[s.sends.to]; ok {
 				found[s.sends.to] = append(found[s.sends.to], suspect{s, s.secret, s.sends.sent})
+				if s.batch != nil {
+					s.batch.by.terms.refused(refusedLong)
+				}
 			}
 		}
 		s.mu.Unlock()
