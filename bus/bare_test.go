@@ -29,7 +29,7 @@ func (k *keeper) handle(ctx context.Context, r []byte) ([]byte, error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.contexts[string(r)] = ctx
+	k.contexts[string(r)] = ctx //nolint:fatcontext // that it is kept is the point
 	if n%2 == 0 {
 		k.calls[string(r)] = endpoint.FromContext(ctx)
 	}

@@ -231,6 +231,6 @@ func TestBatchRolling(t *testing.T) {
 			default:
 			}
 		}
-		assert.True(t, seen.Load() > 100, fmt.Sprint(seen.Load(), " frames"))
+		assert.True(t, seen.Load() > 10, fmt.Sprint(seen.Load(), " frames")) // some, between two that are new
 	})
 }

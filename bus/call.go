@@ -196,25 +196,15 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 	if r.at.IsZero() {
 		r.at = time.Now()
 	}
-	s, until := r.slot, r.at.Add(min(deadline.Sub(r.at), p.bus.lookPause()))
-	s.wakeAt(until, r.at)
-	var ack *nats.Msg
+	r.until = r.at.Add(min(deadline.Sub(r.at), p.bus.lookPause()))
+	r.slot.wakeAt(r.until, r.at)
 	for {
 		select {
-		case msg := <-s.ch:
+		case msg := <-r.slot.ch:
 			if msg == rang {
-				now := time.Now()
-				if !now.Before(until) { // else it was an earlier call's
-					if ack != nil {
-						return nil, p.overlap(ack)
-					}
-					more, err := r.look(ctx, p.bus, deadline)
-					if err != nil {
-						return nil, err
-					}
-					until = now.Add(more)
+				if err := p.rung(ctx, r, deadline); err != nil {
+					return nil, err
 				}
-				s.wakeAt(until, now)
 				continue
 			}
 			if err := p.bus.unread(msg, r.went(p.batch)); err != nil {
@@ -222,11 +212,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 			}
 			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
 				p.batch.overheard()
-				if now := time.Now(); ack == nil {
-					until = now.Add(min(overlapGrace, deadline.Sub(now)))
-					s.wakeAt(until, now)
-				}
-				ack = msg
+				r.acknowledged(msg, deadline)
 				continue
 			}
 			return p.reply(c, msg, r.framed)
@@ -234,6 +220,33 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 			return nil, r.over(ctx, p.bus, deadline)
 		}
 	}
+}
+
+// rung is for a timer that went off, of this call or of an earlier one.
+func (p *proxy) rung(ctx context.Context, r *sending, deadline time.Time) error {
+	now := time.Now()
+	if !now.Before(r.until) {
+		if r.pubAck != nil {
+			return p.overlap(r.pubAck)
+		}
+		more, err := r.look(ctx, p.bus, deadline)
+		if err != nil {
+			return err
+		}
+		r.until = now.Add(more)
+	}
+	r.slot.wakeAt(r.until, now)
+	return nil
+}
+
+// acknowledged sets a stream's acknowledgement aside, and waits a little for the reply.
+func (r *sending) acknowledged(ack *nats.Msg, deadline time.Time) {
+	if r.pubAck == nil {
+		now := time.Now()
+		r.until = now.Add(min(overlapGrace, deadline.Sub(now)))
+		r.slot.wakeAt(r.until, now)
+	}
+	r.pubAck = ack
 }
 
 // wakeAt sets the timer of a slot, unless it goes off before: its call then sets it again. It is not stopped between calls,

@@ -29,6 +29,8 @@ type sending struct {
 	framed    bool      // it may go in a frame
 	sampled   bool      // it asks who answers, see terms
 	gone      bool      // its caller left
+	until     time.Time // when to look at the clock
+	pubAck    *nats.Msg // a stream's acknowledgement, that came in place of the reply
 	before    error     // of an adopted connection, when the request was about to be sent
 }
 
