@@ -283,10 +283,8 @@ func (m *replyMux) unpack(bt *batch, msg *nats.Msg) {
 			bt.misread()
 			return
 		}
-		msgs := make([]nats.Msg, len(entries))
-		for i, e := range entries {
-			msgs[i].Data = e.Body(msg.Data)
-			m.hand(string(wire.Name(e, msg.Data)), &msgs[i], true)
+		for _, e := range entries {
+			m.answer(string(wire.Name(e, msg.Data)), e.Body(msg.Data))
 		}
 	}
 }

@@ -66,8 +66,9 @@ type part struct {
 
 // answered is an answer in a part, and where its body is.
 type answered struct {
-	to        recipient
-	from, end int
+	entry     string
+	until     time.Time
+	from, end int32
 }
 
 // receiveFrame is the callback of the subject of frames. It never blocks.
@@ -137,7 +138,7 @@ func (in *inbound) answer(to recipient, body []byte) {
 		p.data, p.has = make([]byte, 0, left*size), make([]answered, 0, left)
 	}
 	p.data = wire.AppendEntry(p.data, to.entry, body)
-	p.has = append(p.has, answered{to, len(p.data) - len(body), len(p.data)})
+	p.has = append(p.has, answered{to.entry, to.until, int32(len(p.data) - len(body)), int32(len(p.data))})
 	timed := in.timed || left == 1
 	in.timed = true
 	in.mu.Unlock()
@@ -163,8 +164,8 @@ func (in *inbound) send(p part) {
 	}
 	b, until := in.op.bus, time.Time{}
 	for _, a := range p.has {
-		if a.to.until.After(until) {
-			until = a.to.until
+		if a.until.After(until) {
+			until = a.until
 		}
 	}
 	place, _, err := b.up.admit(len(p.data), until, nil)
@@ -176,7 +177,8 @@ func (in *inbound) send(p part) {
 		return
 	}
 	for _, a := range p.has {
-		if err := in.apart(err, a.to, p.data[a.from:a.end]); err != nil {
+		to := recipient{subject: in.to, frame: in, entry: a.entry, until: a.until}
+		if err := in.apart(err, to, p.data[a.from:a.end]); err != nil {
 			b.report(slog.LevelError, "reply not sent", slog.String("subject", in.op.subject), slog.Any("error", err))
 		}
 	}

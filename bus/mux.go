@@ -54,6 +54,7 @@ type slot struct {
 	tomb   int       // where it is among the tombs; their lock guards it
 	batch  *batch    // whose slot it is
 	in     *batch    // that its call went in
+	part   nats.Msg  // the first answer of a frame
 	sends  request
 }
 
@@ -166,6 +167,7 @@ func (m *replyMux) close(s *slot) {
 	s.mu.Lock()
 	h, in := s.ack, s.in
 	s.secret, s.sink, s.ack, s.sends, s.batch, s.in = 0, nil, nil, request{}, nil, nil
+	s.part.Data = nil
 	for len(s.ch) > 0 {
 		if msg := <-s.ch; !verdict(msg) {
 			m.late.Add(1)
@@ -186,6 +188,24 @@ func (m *replyMux) close(s *slot) {
 // deliver is the subscription's callback.
 func (m *replyMux) deliver(msg *nats.Msg) {
 	m.hand(strings.TrimPrefix(msg.Subject, m.prefix), msg, false)
+}
+
+// answer gives a call its part of an answer. The first one needs no memory of its own.
+func (m *replyMux) answer(token string, body []byte) {
+	index, secret, ok := wire.ParseID(token)
+	if table := *m.table.Load(); ok && index < len(table) && secret != 0 {
+		s := table[index]
+		s.mu.Lock()
+		if s.secret == secret && s.batch == nil && s.sink == nil && !s.left && s.part.Data == nil {
+			if s.part.Data = body; !s.give(&s.part) {
+				m.late.Add(1)
+			}
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+	}
+	m.hand(token, &nats.Msg{Data: body}, true)
 }
 
 // hand gives a message to the call that waits under a token. A part of a frame is for calls only.

@@ -62,6 +62,7 @@ func (p *proxy) transmit(ctx context.Context, c *endpoint.Call, r *sending) erro
 	}
 	if r.framed {
 		if h == nil && len(r.body) <= wire.MaxEntryBody && p.batch.add(place, room, r) {
+			r.at = r.now // about
 			return nil
 		}
 		r.framed = false

@@ -148,7 +148,8 @@ func (c *Call) ReplyBody() []byte { return c.reply }
 // SetReply gives a client's call the reply as it arrived and returns it decoded. An empty media type means the request's.
 // Bytes or a type that can't be decoded are internal, Executed. The body must stay unchanged. It is for transports.
 func (c *Call) SetReply(body []byte, mediaType string, set codec.Set) (any, error) {
-	c.reply, c.replyType, c.codecs = body, c.replyMedia(mediaType), set
+	mediaType = c.replyMedia(mediaType)
+	c.reply, c.replyType, c.codecs = body, mediaType, set
 	m, err := c.DecodeItem(body, mediaType, set)
 	c.replyMsg = m
 	return m, err
