@@ -148,12 +148,16 @@ func (x *serverStream) open() error {
 	op.bus.streams.enter(x)
 	x.self = op.control + string(wire.AppendCall(nil, x.id))
 	x.start(stream.NewWatch(time.Now(), x.meta.Heartbeat, op.spec.IdleTimeout))
-	err := op.bus.nc.PublishMsg(&nats.Msg{Subject: x.to, Reply: x.self, Header: nats.Header(wire.WriteOpen(op.bus.id))})
+	first := x.to
+	err := op.bus.nc.PublishMsg(&nats.Msg{Subject: first, Reply: x.self, Header: nats.Header(wire.WriteOpen(op.bus.id))})
 	if err != nil {
 		return endpoint.Unavailable.Wrap(err, "the stream could not be opened").WithReason(endpoint.ReasonInstanceLost)
 	}
-	if strings.HasPrefix(x.to, wire.ImportRoot+".") { // the caller wants to know whether the import lets more through
-		x.post(x.to, x.self, wire.WriteBeat(0, x.in.Granted()))
+	if strings.HasPrefix(first, wire.ImportRoot+".") { // the caller wants to know whether the import lets more through
+		x.mu.Lock()
+		to, granted := x.to, x.in.Granted() // its frames may be coming already
+		x.mu.Unlock()
+		x.post(to, x.self, wire.WriteBeat(0, granted))
 	}
 	return nil
 }
