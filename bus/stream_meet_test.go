@@ -168,8 +168,10 @@ func TestMiddlewareSeesTheEndOfAStream(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	assert.Equal(t, seen, map[endpoint.Side]endpoint.Code{endpoint.ServerSide: endpoint.FailedPrecondition, endpoint.ClientSide: endpoint.FailedPrecondition})
-	st := statsOf(t, service, "svc.count")
-	assert.Equal(t, st.Failures(), uint64(1))
+	assert.Eventually(t, func() bool { // the caller hears of it first
+		st := statsOf(t, service, "svc.count")
+		return st.Failures() == 1
+	})
 }
 
 // Without the grant for instances' subjects a caller can't hold a stream, and is told so when it first tries.
