@@ -39,6 +39,10 @@ type outlet struct {
 	epoch    uint64
 	sever    func(epoch uint64, closed bool) // is told when the connection is lost, or was closed by this end; must not block
 
+	silence time.Duration // after which the peer is dead, see vigil; 0: never
+	heard   atomic.Int64  // when something was last read, in nanoseconds since made
+	unread  func() bool   // something is there to be read; nil where that can't be known
+
 	up      atomic.Bool // hands were shaken, and it is neither closed nor lost
 	word    []byte      // what was read last, and may be the last word
 	first   firstLine   // what was read before
@@ -68,7 +72,7 @@ type backlog struct {
 
 func newOutlet(c net.Conn, patience time.Duration) *outlet {
 	o := &outlet{
-		Conn: c, patience: patience, attempt: attempts(c), sever: func(uint64, bool) {},
+		Conn: c, patience: patience, attempt: attempts(c), unread: unreads(c), sever: func(uint64, bool) {},
 		backlog: &backlog{made: time.Now(), turn: make(chan struct{}, 1), room: make(chan struct{}, 1)},
 	}
 	o.drained.L = &o.mu
@@ -204,6 +208,9 @@ func (o *outlet) giveUp(err error) {
 // Read implements net.Conn. Where the writer gave up, its reason is the reader's.
 func (o *outlet) Read(p []byte) (int, error) {
 	n, err := o.receive(p)
+	if n > 0 {
+		o.heard.Store(o.age())
+	}
 	if !o.up.Load() {
 		o.first.hear(p[:n])
 	}
@@ -250,8 +257,8 @@ func (o *outlet) Close() error {
 // SetDeadline implements net.Conn. nats.go bounds its handshake with it, and takes the bound away after.
 func (o *outlet) SetDeadline(t time.Time) error {
 	err := o.Conn.SetDeadline(t)
-	if err == nil && t.IsZero() {
-		o.up.Store(true)
+	if err == nil && t.IsZero() && !o.up.Swap(true) {
+		o.keepVigil()
 	}
 	return err
 }

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"postbus.example/internal/assert"
 )
 
@@ -226,4 +228,29 @@ func TestReserve(t *testing.T) {
 	o.release(maxWaiting)
 	assert.Equal(t, o.waiting.Load(), int64(0))
 	(*outlet)(nil).release(1) // where there is no outlet there was nothing to reserve
+}
+
+// A peer that says nothing is given up. One whose words nobody reads, since this process is busy, is not.
+func TestVigil(t *testing.T) {
+	near, far := sockets(t)
+	o := newOutlet(near, time.Minute)
+	lost := make(chan bool, 1)
+	o.silence, o.sever = 200*time.Millisecond, func(uint64, bool) { lost <- true }
+	assert.NoError(t, o.SetDeadline(time.Time{}))
+	_, err := far.Write([]byte("PONG\r\n"))
+	assert.NoError(t, err)
+	time.Sleep(5 * o.silence)
+	assert.Equal(t, len(lost), 0, "it is there")
+	_, err = o.Read(make([]byte, 1000))
+	assert.NoError(t, err)
+	<-lost
+	_, err = o.Read(make([]byte, 1000))
+	assert.ErrorIs(t, err, nats.ErrStaleConnection)
+	assert.NoError(t, o.Close())
+}
+
+func TestSilence(t *testing.T) {
+	assert.Equal(t, silenceOf(&nats.Options{PingInterval: 2 * time.Second, MaxPingsOut: 2}), 5500*time.Millisecond)
+	assert.Equal(t, silenceOf(&nats.Options{PingInterval: time.Second}), 1750*time.Millisecond)
+	assert.Equal(t, silenceOf(&nats.Options{MaxPingsOut: 2}), 0, "nobody pings")
 }

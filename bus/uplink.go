@@ -19,7 +19,8 @@ type uplink struct {
 	dialer   nats.CustomDialer
 	patience time.Duration // with one write; 0: any
 	tls      client
-	address  string // that was dialled last
+	address  string        // that was dialled last
+	silent   time.Duration // that the broker may be; 0: any
 	latest   atomic.Pointer[outlet]
 	silence  atomic.Bool // nobody answered when it last dialled
 
@@ -41,6 +42,8 @@ func (u *uplink) option(o *nats.Options) error {
 	}
 	u.tls = clientOf(o)
 	u.patience = o.FlusherTimeout
+	u.silent = silenceOf(o)
+	o.MaxPingsOut = indulgence*max(o.MaxPingsOut, 1) + 1
 	if o.CustomReconnectDelayCB == nil {
 		o.CustomReconnectDelayCB = func(attempts int) time.Duration { return reconnectDelay(attempts, u.silence.Load()) }
 	}
@@ -61,7 +64,7 @@ func (u *uplink) Dial(network, address string) (net.Conn, error) {
 	}
 	o := newOutlet(c, u.patience)
 	o.epoch = u.made.Add(1)
-	o.sever = u.sever
+	o.silence, o.sever = u.silent, u.sever
 	u.latest.Store(o)
 	u.address = address
 	return o, nil
