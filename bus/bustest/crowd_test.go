@@ -130,7 +130,7 @@ func crowd(t *testing.T) (caller *bus.Bus, weigh func() *scale, open func()) {
 // broker are processes of their own. A full run has 100,000 of them.
 //
 // At the caller most of it is the stack of the goroutine that waits: 4 KiB, and 8 with the whole stack of middleware, which
-// lies between the caller and its reply. The rest is some 2.5 KiB of slot, timer, call, goroutine, and who has the call.
+// lies between the caller and its reply. The rest is some 2 KiB of slot, timer, call, goroutine, and who has the call.
 func TestWeightOfCallsInFlight(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector weighs more than what it is asked to weigh")
@@ -144,8 +144,8 @@ func TestWeightOfCallsInFlight(t *testing.T) {
 		opts []endpoint.Option
 		most int64
 	}{
-		{"bare", nil, 8_000},
-		{"whole", []endpoint.Option{endpoint.With(wholeStack())}, 13_000},
+		{"bare", nil, 7_000},
+		{"whole", []endpoint.Option{endpoint.With(wholeStack())}, 11_500},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			caller, weigh, open := crowd(t)
