@@ -171,15 +171,8 @@ func packTrace(tp string) (b [25]byte, ok bool) {
 	if len(tp) != traceLength || tp[:3] != "00-" || tp[35] != '-' || tp[52] != '-' {
 		return b, false
 	}
-	const small = 0x20 // the bit that digits and small letters have, and capital letters have not
-	all := byte(small)
-	for i := range len(tp) {
-		all &= tp[i]
-	}
-	_, e1 := hex.Decode(b[:16], []byte(tp[3:35]))
-	_, e2 := hex.Decode(b[16:24], []byte(tp[36:52]))
-	_, e3 := hex.Decode(b[24:], []byte(tp[53:55]))
-	return b, all != 0 && e1 == nil && e2 == nil && e3 == nil && isTrace(&b)
+	ok = decodeHex(b[:16], tp[3:35]) && decodeHex(b[16:24], tp[36:52]) && decodeHex(b[24:], tp[53:55]) && isTrace(&b)
+	return b, ok
 }
 
 // isTrace tells a trace from one whose ids are zeros, as ValidTrace does.

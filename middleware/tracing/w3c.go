@@ -42,20 +42,36 @@ func readParent(s string) (trace.SpanContext, bool) {
 	if len(s) != parentLength || s[:traceAt] != "00-" || s[spanAt-1] != '-' || s[flagsAt-1] != '-' {
 		return trace.SpanContext{}, false
 	}
-	const small = 0x20 // the bit that digits and small letters have, and capital letters have not
-	all := byte(small)
-	for i := range len(s) {
-		all &= s[i]
-	}
 	c := trace.SpanContextConfig{Remote: true}
 	var flags [1]byte
-	_, err1 := hex.Decode(c.TraceID[:], []byte(s[traceAt:spanAt-1]))
-	_, err2 := hex.Decode(c.SpanID[:], []byte(s[spanAt:flagsAt-1]))
-	_, err3 := hex.Decode(flags[:], []byte(s[flagsAt:]))
-	c.TraceFlags = trace.TraceFlags(flags[0])
-	if err1 != nil || err2 != nil || err3 != nil || all == 0 || c.TraceFlags > knownFlags {
+	if !decodeHex(c.TraceID[:], s[traceAt:spanAt-1]) || !decodeHex(c.SpanID[:], s[spanAt:flagsAt-1]) || !decodeHex(flags[:], s[flagsAt:]) {
+		return trace.SpanContext{}, false
+	}
+	if c.TraceFlags = trace.TraceFlags(flags[0]); c.TraceFlags > knownFlags {
 		return trace.SpanContext{}, false
 	}
 	sc := trace.NewSpanContext(c)
 	return sc, sc.IsValid()
+}
+
+// hexValues holds what each hex digit is worth, 0xff for what is none, capital letters among them.
+const hexValues = "" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\x0a\x0b\x0c\x0d\x0e\x0f\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+
+// decodeHex reads small hex digits, two for each byte of dst, and reports whether that is all there is.
+func decodeHex(dst []byte, s string) bool {
+	if len(s) != 2*len(dst) {
+		return false
+	}
+	var all byte
+	for i := range dst {
+		high, low := s[2*i], s[2*i+1]
+		h, l := hexValues[high&0x7f], hexValues[low&0x7f]
+		dst[i] = h<<4 | l
+		all |= h | l | high&0x80 | low&0x80
+	}
+	return all < 16
 }
