@@ -169,3 +169,28 @@ func TestReplyType_unreadable(t *testing.T) {
 		assert.Equal(t, strings.Contains(s.log.text(), "WARN"), mediaType != "" && want == "application/json", mediaType)
 	}
 }
+
+// observes is a transport that notes whether its calls are watched.
+type observes struct{ watched *bool }
+
+func (o observes) Handler(string, *endpoint.Spec) endpoint.Handler {
+	return func(_ context.Context, c *endpoint.Call) (any, error) {
+		*o.watched = c.Observed()
+		return &codec.Payload{MediaType: "application/json", Data: []byte("{}")}, nil
+	}
+}
+
+// A call that is watched makes its service tell who it is, in a header. So only who lets headers of replies pass watches.
+func TestWatchesOnlyForHeaders(t *testing.T) {
+	for name, tc := range map[string]struct {
+		out  []string
+		want bool
+	}{"none": {nil, false}, "taken back": {[]string{"!X-A"}, false}, "exact": {[]string{"X-A"}, true}, "star": {[]string{"X-*"}, true}} {
+		t.Run(name, func(t *testing.T) {
+			watched := !tc.want
+			s := start(t, observes{&watched}, httpbridge.Expose("svc.add"), httpbridge.WithHeaders(nil, tc.out))
+			assert.Equal(t, s.post(t, "/svc/add", `{}`).status, 200)
+			assert.Equal(t, watched, tc.want)
+		})
+	}
+}
