@@ -29,7 +29,7 @@ func (k *keeper) handle(ctx context.Context, r []byte) ([]byte, error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.contexts[string(r)] = ctx //nolint:fatcontext // that it is kept is the point
+	k.contexts[string(r)] = ctx //nolint:fatcontext // to be kept is the point
 	if n%2 == 0 {
 		k.calls[string(r)] = endpoint.FromContext(ctx)
 	}
@@ -74,37 +74,34 @@ func TestWhatAHandlerKeepsStaysItsOwn(t *testing.T) {
 func TestCancelsMeetTheirOwnCalls(t *testing.T) {
 	s := bustest.Server(t, embedded.WithoutListener())
 	service, client := bustest.Connect(t, s), bustest.Connect(t, s)
-	serve(t, service, "svc.wait", endpoint.New(func(ctx context.Context, r []byte) ([]byte, error) {
-		if string(r) == "quick" {
-			return r, ctx.Err()
+	serve(t, service, "svc.wait", rawEndpoint(func(ctx context.Context, r []byte) ([]byte, error) {
+		switch string(r) {
+		case "canceled":
+			<-ctx.Done()
+		case "slow":
+			time.Sleep(15 * time.Millisecond)
 		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(40 * time.Millisecond):
-			return r, nil
-		}
-	}, endpoint.Codec(codec.Raw)))
+		return r, context.Cause(ctx)
+	}))
 	call := endpoint.Caller[[]byte, []byte](client, "svc.wait", endpoint.Codec(codec.Raw))
 	var wg sync.WaitGroup
-	for i := range 16 {
+	for range 8 {
 		wg.Go(func() {
 			for range 8 {
 				ctx, cancel := context.WithCancel(t.Context())
-				if i%2 == 0 {
-					time.AfterFunc(15*time.Millisecond, cancel)
+				time.AfterFunc(15*time.Millisecond, cancel)
+				_, err := call(ctx, []byte("canceled"))
+				assert.ErrorIs(t, err, context.Canceled)
+			}
+		})
+		for text, times := range map[string]int{"slow": 16, "quick": 400} {
+			wg.Go(func() {
+				for range times {
+					_, err := call(t.Context(), []byte(text))
+					assert.NoError(t, err)
 				}
-				_, err := call(ctx, []byte("slow"))
-				cancel()
-				assert.Equal(t, err == nil, i%2 != 0)
-			}
-		})
-		wg.Go(func() {
-			for range 400 {
-				_, err := call(t.Context(), []byte("quick"))
-				assert.NoError(t, err)
-			}
-		})
+			})
+		}
 	}
 	wg.Wait()
 }
