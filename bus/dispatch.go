@@ -26,6 +26,7 @@ type worker struct {
 	wake     chan struct{}
 	has      arrival     // of its job, none between two; the dispatcher's lock guards it
 	answered atomic.Bool // see abandon
+	ended    time.Time   // its job, where run said so; its own
 
 	// For acks. A sweep sets control and then looks at call, the worker sets call and then looks at control: one of both sees
 	// the other.
@@ -195,7 +196,7 @@ func (d *dispatcher) work() {
 			d.waits(-1)
 			j.started = now
 			d.run(j)
-			now = time.Now() // the next one starts here: reading the clock is not free
+			now = w.over() // the next one starts here: reading the clock is not free
 			d.mu.Lock()
 			w.has = arrival{}
 			d.forget(w)
@@ -218,6 +219,15 @@ func (d *dispatcher) work() {
 		d.mu.Lock()
 		d.pending--
 	}
+}
+
+// over returns when the worker's job came to its end.
+func (w *worker) over() time.Time {
+	at := w.ended
+	if w.ended = (time.Time{}); at.IsZero() {
+		at = time.Now()
+	}
+	return at
 }
 
 // join counts a new worker in (lock held).

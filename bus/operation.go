@@ -199,8 +199,9 @@ func (op *operation) run(j job) {
 		c.End()
 		j.done()
 		op.meter.Run(-1)
+		j.by.ended = time.Now()
 		if failed == nil || failed.Reason() != endpoint.ReasonExpired || failed.Outcome() == endpoint.Executed { // else it is counted already
-			op.meter.Done(time.Since(j.received), failed)
+			op.meter.Done(j.by.ended.Sub(j.received), failed)
 		}
 	}()
 	ctx, err := op.accept(c, &j, &meta)
