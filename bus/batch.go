@@ -148,22 +148,23 @@ func (b *batcher) send(f outbound, now time.Time) {
 	}
 	m := b.bus.mux
 	bt := &batch{by: b, members: f.members}
-	bt.left.Store(int32(len(f.members)))
-	var secret uint64
-	bt.slot, secret = m.open(request{b.to, now, f.epoch}, bt.found)
-	if bt.slot == nil {
+	bt.left.Store(int32(len(f.members)) + 1) // and we, who write in the slot
+	s, secret := m.open(request{}, bt.found)
+	if s == nil {
 		f.place.release(f.room)
 		return // the mux has ended, and told everybody
 	}
-	bt.slot.lead(bt)
+	bt.lead(s, request{b.to, now, f.epoch})
 	for _, c := range f.members {
 		if !c.slot.joined(c.secret, bt) {
 			bt.leave(m)
 		}
 	}
-	if err := b.publish(&f, bt.slot, secret); err != nil {
-		bt.alone()
+	if err := b.publish(&f, bt, secret); err != nil {
+		s.sendsTo("")
+		bt.unsent(err)
 	}
+	bt.leave(m)
 	b.mu.Lock()
 	if cap(f.data) <= 2*wire.MaxBatch {
 		b.spare = f.data[:0]
@@ -171,17 +172,17 @@ func (b *batcher) send(f outbound, now time.Time) {
 	b.mu.Unlock()
 }
 
-// publish writes the message of a frame.
-func (b *batcher) publish(f *outbound, s *slot, secret uint64) (err error) {
+// publish writes the message of a frame, unless all its calls have ended meanwhile.
+func (b *batcher) publish(f *outbound, bt *batch, secret uint64) (err error) {
 	room := b.bus.mux.rooms.Get().(*[]byte)
 	defer b.bus.mux.rooms.Put(room)
 	line := append(append(append((*room)[:0], "PUB "...), b.to...), ' ')
 	from := len(line)
-	line = append(wire.AppendID(append(line, b.bus.mux.prefix...), s.index, secret), "~a1"...)
+	line = append(wire.AppendID(append(line, b.bus.mux.prefix...), bt.slot.index, secret), "~a1"...)
 	end := len(line)
 	line = append(strconv.AppendInt(append(line, ' '), int64(len(f.data)), 10), "\r\n"...)
 	*room = line
-	if b.bus.up.lost.Load() >= f.epoch {
+	if b.bus.up.lost.Load() >= f.epoch || bt.left.Load() == 1 {
 		f.place.release(f.room)
 		return nats.ErrDisconnected
 	}
@@ -197,11 +198,21 @@ func (b *batcher) publish(f *outbound, s *slot, secret uint64) (err error) {
 	return b.bus.nc.PublishRequest(b.to, string(line[from:end]), f.data)
 }
 
-// lead makes the slot that of a frame.
-func (s *slot) lead(bt *batch) {
+// lead takes a slot for the frame. It is found by those who look for what was sent only now that the frame knows it.
+func (bt *batch) lead(s *slot, r request) {
+	bt.slot = s
 	s.mu.Lock()
-	s.batch = bt
+	s.batch, s.sends = bt, r
 	s.mu.Unlock()
+}
+
+// unsent tells the calls of a frame that was not sent, or not to its end.
+func (bt *batch) unsent(err error) {
+	if bt.by.bus.sendError(err, 0).Outcome() == endpoint.MaybeExecuted {
+		bt.tell(connectionLost)
+		return
+	}
+	bt.alone()
 }
 
 // joined notes which frame a call went in; false if it has ended meanwhile.

@@ -64,6 +64,8 @@ func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
 	}
 	reply, err := p.attempt(ctx, c, p.subject, body, mediaType, p.batch)
 	if err == error(errAlone) { //nolint:errorlint // this very value
+		c.Reply = endpoint.Header{} // what the refusal said is not the reply's
+		c.SetInstance("")
 		reply, err = p.attempt(ctx, c, p.subject, body, mediaType, nil)
 	}
 	if err == nil && !p.streams {
