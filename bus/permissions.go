@@ -95,10 +95,14 @@ func (r Role) check(service string, subjects []string) error {
 func servicePermissions(service string, subjects []string) string {
 	var subscribe []string
 	for _, s := range subjects {
-		if !strings.Contains(s, " ") {
-			s += " " + endpoint.DefaultQueue
+		subject, queue, grouped := strings.Cut(s, " ")
+		if !grouped {
+			queue = endpoint.DefaultQueue
 		}
-		subscribe = append(subscribe, s)
+		subscribe = append(subscribe, subject+" "+queue)
+		if !strings.HasSuffix(subject, ">") {
+			subscribe = append(subscribe, wire.BatchSubject(subject)+" "+queue)
+		}
 	}
 	srv := wire.SRVRoot
 	subscribe = append(subscribe,
