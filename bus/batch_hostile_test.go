@@ -148,8 +148,12 @@ var (
 			x.say(nats.Header{wire.EntryHeader: {x.frame}}, nil)
 		},
 		"guesses": func(x *evilPeer) {
+			near := x.ids[0][4:14] + "0" // the secret, but for its last digit
+			if near == x.ids[0][4:] {
+				near = x.ids[0][4:14] + "1"
+			}
 			for i := range 20 {
-				x.part("wrong", string(wire.AppendID(nil, i, 0)), string(wire.AppendID(nil, i, 1)), x.ids[0][:14]+"0", fmt.Sprintf("%04d", i)+x.ids[0][4:14]+"z")
+				x.part("wrong", string(wire.AppendID(nil, i, 0)), string(wire.AppendID(nil, i, 1)), x.ids[0][:4]+near, fmt.Sprintf("%04d", i)+near)
 			}
 		},
 		"a part in a part": func(x *evilPeer) { x.part(string(wire.AppendEntry(nil, x.ids[0], []byte("wrong"))), x.frame) },
