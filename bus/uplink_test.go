@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -221,6 +222,9 @@ func TestBigAndManyOverTLS(t *testing.T) {
 			each(20, func(i int) error {
 				body := bytes.Repeat([]byte{byte(i)}, 1+i*100_000)
 				got, err := call(t.Context(), body)
+				for errors.Is(err, endpoint.ResourceExhausted) && endpoint.OutcomeOf(err) == endpoint.NotSent && t.Context().Err() == nil {
+					got, err = call(t.Context(), body) // on a busy machine the broker reads nothing for a while
+				}
 				assert.NoError(t, err)
 				assert.True(t, bytes.Equal(got, body))
 				return nil
