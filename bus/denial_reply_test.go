@@ -37,6 +37,9 @@ func elsewhere(t testing.TB) *embedded.Server {
 
 // The service knows that its replies go nowhere: it counts them, and says so in a line for many.
 func TestRow11ReplyDenied(t *testing.T) {
+	if eager() {
+		t.Skip("an instance whose answers are denied takes no frames any more")
+	}
 	const calls = 200
 	s := elsewhere(t)
 	var log text
