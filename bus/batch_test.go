@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -36,6 +37,9 @@ func batches(t testing.TB, nc *nats.Conn, subject string) *atomic.Int64 {
 
 // TestBatch: calls that begin at the same moment share messages, and each has its own reply.
 func TestBatch(t *testing.T) {
+	if os.Getenv(framesEnv) == "off" {
+		t.Skip("no call goes in a frame")
+	}
 	service, caller, s := pair(t)
 	serve(t, service, "svc.echo", rawEndpoint(echo))
 	seen := batches(t, foreign(t, s), "svc.echo")
