@@ -30,7 +30,7 @@ func entries(n int, name string, body int) []byte {
 
 // What is no frame is refused, is counted, and nothing of it is executed. Where an answer would do harm there is none.
 func TestBatchHostile_frames(t *testing.T) {
-	service, _, s := pair(t)
+	service, _, s := framers(t)
 	var ran atomic.Int32
 	serve(t, service, "svc.echo", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
 		ran.Add(1)

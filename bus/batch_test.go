@@ -1,7 +1,6 @@
 package bus_test
 
 import (
-	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +9,7 @@ import (
 
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
+	"postbus.example/embedded"
 	"postbus.example/internal/assert"
 )
 
@@ -35,12 +35,16 @@ func batches(t testing.TB, nc *nats.Conn, subject string) *atomic.Int64 {
 	return &n
 }
 
+// framers is pair with batch frames, whatever the environment says.
+func framers(t testing.TB) (service, caller *bus.Bus, s *embedded.Server) {
+	t.Helper()
+	s = least(t, func(users map[string]string) { users["client"] = both(t, users["client"], users["discovery"]) })
+	return as(t, s, "service", "_RI.svc", bus.Framing(), content(t)), as(t, s, "client", "_RI.cli", bus.Framing(), content(t)), s
+}
+
 // TestBatch: calls that begin at the same moment share messages, and each has its own reply.
 func TestBatch(t *testing.T) {
-	if os.Getenv(framesEnv) == "off" {
-		t.Skip("no call goes in a frame")
-	}
-	service, caller, s := pair(t)
+	service, caller, s := framers(t)
 	serve(t, service, "svc.echo", rawEndpoint(echo))
 	seen := batches(t, foreign(t, s), "svc.echo")
 	call := echoer(caller, "svc.echo")
