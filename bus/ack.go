@@ -229,7 +229,9 @@ func (b *Bus) pong(call string, m *nats.Msg) {
 	verb := wire.VerbBeat
 	var missing []byte
 	for name := range frame(call, m.Data) {
-		if b.acked.find(name) == nil && b.streams.find(name) == nil && !b.kept.again(b, name) {
+		if x := b.streams.find(name); x != nil {
+			x.named()
+		} else if b.acked.find(name) == nil && !b.kept.again(b, name) {
 			missing = wire.AppendCalls(missing, name)
 		}
 	}

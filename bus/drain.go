@@ -131,6 +131,7 @@ func (b *Bus) drain(ctx context.Context) error {
 	}
 	waitAll(ctx.Done(), []<-chan struct{}{b.kept.settled()})
 	b.pulse.stop()
+	b.mux.part()
 	b.mux.acked.end()
 	b.closeRoots(ctx) // not sooner: what runs may be asked for, and canceled, to its end
 	if b.connected() {

@@ -13,6 +13,7 @@ import (
 
 const (
 	probeEvery = 100 * time.Millisecond // for one instance, at most
+	probeLong  = time.Second            // for one that has nothing but streams of ours, which live for long, as long as nothing is in doubt
 	probePause = 10 * time.Millisecond  // between two looks at all instances
 	comeBack   = 5 * time.Second        // what an instance may take to reconnect: the longest delay of ours
 	maxProbes  = 30                     // of one instance that have no answer yet: those of three seconds
@@ -24,6 +25,7 @@ const (
 type peer struct {
 	prefix, service string
 	calls           map[string]waiting   // by name
+	streams         int                  // of them
 	missing         map[string]time.Time // of them, those that the last answer said are not there, since when
 
 	asked   time.Time // when the last probe went out
@@ -43,10 +45,28 @@ type probe struct {
 	about []string // the calls that it asks for
 }
 
-// waiting is a call that waits for its reply.
+// waiting is a call that waits for its reply, or a stream.
 type waiting struct {
 	slot   *slot
 	secret uint64
+	stream bool
+}
+
+// pace is how much time passes between two probes (lock held).
+func (q *peer) pace() time.Duration {
+	if q.streams > 0 && q.streams == len(q.calls) && !q.suspect && len(q.missing) == 0 {
+		return probeLong
+	}
+	return probeEvery
+}
+
+// remove forgets a call (lock held).
+func (q *peer) remove(call string) {
+	if q.calls[call].stream {
+		q.streams--
+	}
+	delete(q.calls, call)
+	delete(q.missing, call)
 }
 
 // watch probes for a call until it is closed.
@@ -64,7 +84,7 @@ func (p *peers) watch(s *slot, secret uint64, h *holder) {
 		return
 	}
 	s.mu.Lock()
-	still := s.secret == secret && s.ack == h
+	still, stream := s.secret == secret && s.ack == h, s.sink != nil
 	s.mu.Unlock()
 	if !still {
 		return
@@ -75,8 +95,12 @@ func (p *peers) watch(s *slot, secret uint64, h *holder) {
 		q = &peer{prefix: prefix, service: h.Service, calls: map[string]waiting{}, missing: map[string]time.Time{}}
 		p.known[prefix] = q
 	}
-	q.calls[h.Call] = waiting{s, secret}
-	p.wake(q.asked.Add(probeEvery))
+	q.remove(h.Call) // two calls with one name are a service's fault
+	q.calls[h.Call] = waiting{s, secret, stream}
+	if stream {
+		q.streams++
+	}
+	p.wake(q.asked.Add(q.pace()))
 }
 
 // forget ends the watch over a call.
@@ -84,8 +108,7 @@ func (p *peers) forget(h *holder) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if q := p.known[h.Prefix()]; q != nil {
-		delete(q.calls, h.Call)
-		delete(q.missing, h.Call)
+		q.remove(h.Call)
 	}
 }
 
@@ -108,7 +131,7 @@ func (p *peers) probe() {
 		return
 	}
 	for prefix, q := range p.known {
-		next := q.asked.Add(probeEvery)
+		next := q.asked.Add(q.pace())
 		switch idle := len(q.calls) == 0 && len(q.open) == 0; {
 		case idle && now.Sub(q.asked) >= peerIdle:
 			delete(p.known, prefix)
@@ -118,7 +141,7 @@ func (p *peers) probe() {
 		case !next.After(now):
 			due = append(due, q)
 			q.asked = now
-			next = now.Add(probeEvery)
+			next = now.Add(q.pace())
 		}
 		p.wake(maxTime(next, now.Add(probePause)))
 	}

@@ -45,6 +45,9 @@ func (x *clientStream) frame(m *nats.Msg) error {
 	x.slot.sends.to = "" // somebody has it: no complaint of the broker is about it any more
 	var app, trailer endpoint.Header
 	f := wire.ReadFrame(wire.Headers(m.Header), m.Data, &app, &trailer)
+	if x.holder != nil && f.Err != nil && nobodyThere(f.Err) { // to a beat: a probe finds out whether that is so
+		return nil
+	}
 	if f.Kind == wire.OpenFrame || f.Kind == wire.EndFrame || f.Kind == wire.ItemFrame && f.Seq == 1 {
 		x.metadata(app, trailer)
 	}
@@ -105,6 +108,7 @@ func (x *clientStream) admit(f *wire.Frame, m *nats.Msg) error {
 		x.watch.Probation(time.Now())
 	}
 	close(x.opened)
+	go x.bus.mux.acked.watch(x.slot, x.secret, h) // its lock is taken before a slot's
 	signal(x.room)
 	signal(x.news)
 	return nil
@@ -119,7 +123,12 @@ func (x *clientStream) moved(subject string) error {
 	if h == nil {
 		return x.fault(errNoControl)
 	}
+	old, watch := x.holder, x.bus.mux.acked
 	x.slot.ack, x.holder, x.to = h, h, h.Subject
+	go func() {
+		watch.forget(old)
+		watch.watch(x.slot, x.secret, h)
+	}()
 	return nil
 }
 

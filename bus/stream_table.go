@@ -117,9 +117,6 @@ func (x *serverStream) deliver(m *nats.Msg) bool {
 	var app, trailer endpoint.Header
 	f := wire.ReadFrame(wire.Headers(m.Header), m.Data, &app, &trailer)
 	if f.Kind == wire.PingFrame || f.Kind == wire.CancelFrame {
-		x.mu.Lock()
-		x.watch.Heard(time.Now())
-		x.mu.Unlock()
 		return false
 	}
 	x.mu.Lock()
@@ -127,7 +124,7 @@ func (x *serverStream) deliver(m *nats.Msg) bool {
 	ours := err != nil && x.breaks(err)
 	x.mu.Unlock()
 	if ours {
-		if !errors.Is(err, endpoint.DataLoss) {
+		if errors.Is(err, x.blame) {
 			x.bus.malformed.Add(1)
 		}
 		x.hurt(err)
@@ -140,7 +137,11 @@ func (x *serverStream) frame(f *wire.Frame, m *nats.Msg) error {
 	if x.dead() {
 		return nil
 	}
-	x.watch.Heard(time.Now())
+	now := time.Now()
+	if f.Err != nil && nobodyThere(f.Err) {
+		return x.nobody(now)
+	}
+	x.heard(now)
 	var err error
 	switch f.Kind {
 	case wire.BadFrame, wire.OpenFrame, wire.EndFrame, wire.ReplyFrame:

@@ -40,6 +40,7 @@ func (p *peers) answered(q *peer, k *probe, m *nats.Msg) {
 		return
 	}
 	p.drop(q, slices.Index(q.open, k)+1)
+	defer func() { p.wake(q.asked.Add(q.pace())) }() // what was said may be a reason to ask again soon
 	if k.epoch != epoch { // the connection was another: it says nothing about this one
 		return
 	}
@@ -88,6 +89,7 @@ func (p *peers) nobody(q *peer, epoch uint64) {
 	}
 	clear(q.calls)
 	clear(q.missing)
+	q.streams = 0
 	q.suspect, q.lived, q.missed = false, 0, 0
 }
 
@@ -109,8 +111,7 @@ func (q *peer) said(k *probe, missing []string) {
 			q.missing[call] = time.Now()
 		case !k.asked.Before(since):
 			w.slot.tell(w.secret, replyLost)
-			delete(q.calls, call)
-			delete(q.missing, call)
+			q.remove(call)
 		}
 	}
 }
