@@ -47,6 +47,7 @@ var (
 	_ func(time.Duration) bus.Option     = bus.WithDefaultTimeout
 	_ func(string) bus.Option            = bus.WithInboxPrefix
 	_ func(time.Duration) bus.Option     = bus.WithClockSkew
+	_ func(time.Duration) bus.Option     = bus.WithHeartbeat
 	_ func(rpc, srv string) bus.Option   = bus.WithRoots
 	_ func() bus.Option                  = bus.WithHeaderMetadata
 	_ func(...nats.Option) bus.Option    = bus.WithNATS

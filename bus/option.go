@@ -31,7 +31,7 @@ type config struct {
 	concurrency, backlog       int
 	backlogWait                time.Duration
 	timeout                    time.Duration
-	skew                       time.Duration
+	skew, heartbeat            time.Duration
 	inboxPrefix                string
 	rpcRoot, srvRoot           string
 	headerMetadata             bool
@@ -52,7 +52,7 @@ func newConfig(opts []Option) (*config, error) {
 		version: buildVersion(), codec: codec.JSON, logger: slog.Default(),
 		concurrency: endpoint.DefaultConcurrency, backlog: endpoint.DefaultBacklog, backlogWait: endpoint.DefaultBacklogWait,
 		timeout: 10 * time.Second, skew: 2 * time.Second, rpcRoot: wire.RPCRoot, srvRoot: wire.SRVRoot,
-		inboxPrefix: "_INBOX",
+		inboxPrefix: "_INBOX", heartbeat: wire.DefaultHeartbeat,
 	}
 	var errs []error
 	for _, o := range opts {
@@ -201,6 +201,18 @@ func WithClockSkew(d time.Duration) Option {
 		c.skew = d
 		if d < 0 {
 			return fmt.Errorf("WithClockSkew: %v is negative", d)
+		}
+		return nil
+	}
+}
+
+// WithHeartbeat sets how often both sides of the streams that this bus calls say that they live: 5 seconds to a minute, rounded
+// down to milliseconds. By default 15 seconds. Three beats that are missed end a stream, where nobody knows sooner. Streams that
+// are served go by what their callers say.
+func WithHeartbeat(d time.Duration) Option {
+	return func(c *config) error {
+		if c.heartbeat = d.Truncate(time.Millisecond); c.heartbeat < wire.MinHeartbeat || c.heartbeat > wire.MaxHeartbeat {
+			return fmt.Errorf("WithHeartbeat: %v is not from %v to %v", d, wire.MinHeartbeat, wire.MaxHeartbeat)
 		}
 		return nil
 	}

@@ -268,10 +268,11 @@ func TestTwoBusesTwoSettings(t *testing.T) {
 
 func TestOptionFaultsAreReportedAtOnce(t *testing.T) {
 	_, err := bus.Connect("nats://127.0.0.1:1", bus.WithName("no.dots"), bus.WithVersion("one"), bus.WithConcurrency(0), bus.WithDefaultTimeout(-1),
-		bus.WithClockSkew(-1), bus.WithInboxPrefix("a b"), bus.WithRoots("", "$SRV"), bus.WithCodec(nil), bus.WithCodecs(nil), bus.WithLogger(nil),
+		bus.WithClockSkew(-1), bus.WithHeartbeat(4999*time.Millisecond), bus.WithHeartbeat(time.Hour),
+		bus.WithInboxPrefix("a b"), bus.WithRoots("", "$SRV"), bus.WithCodec(nil), bus.WithCodecs(nil), bus.WithLogger(nil),
 		bus.WithMetadata(map[string]string{"_nats.x": ""}), nil)
 	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)
-	assert.Contains(t, err.Error(), "WithName", "WithVersion", "WithConcurrency", "WithDefaultTimeout", "WithClockSkew", "WithInboxPrefix", "WithRoots",
+	assert.Contains(t, err.Error(), "WithName", "WithVersion", "WithConcurrency", "WithDefaultTimeout", "WithClockSkew", "WithHeartbeat: 4.999s", "WithHeartbeat: 1h", "WithInboxPrefix", "WithRoots",
 		"WithCodec:", "WithCodecs:", "WithLogger", "WithMetadata", "nil option")
 	_, err = bus.Connect("", bus.WithMetadata(map[string]string{"rpc.v": "2"}))
 	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonConstruction, endpoint.NotSent)

@@ -7,10 +7,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
+	"postbus.example/internal/wire"
 )
 
 const heartbeat = 15 * time.Second
@@ -283,4 +286,41 @@ func TestStreamsAndDrain(t *testing.T) {
 		failed(t, <-done, endpoint.Unavailable, endpoint.ReasonDraining, endpoint.Executed)
 		assert.ErrorIs(t, (<-causes).err, endpoint.Unavailable)
 	})
+}
+
+// The caller says how often both sides beat, and both notice silence accordingly.
+func TestHeartbeat(t *testing.T) {
+	for _, every := range []time.Duration{5 * time.Second, time.Minute} {
+		t.Run(every.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := bustest.NewNet(t)
+				service, caller := n.Connect("service", quiet()), n.Connect("caller", quiet(), bus.WithHeartbeat(every+time.Microsecond))
+				causes := make(chan cause, 1)
+				serve(t, service, "svc.tail", endpoint.NewServerStream(silentStream(causes)))
+				var theirs, ours atomic.Int64
+				count := func(beats *atomic.Int64) nats.MsgHandler {
+					return func(m *nats.Msg) {
+						if m.Header.Get(wire.Ctl) == wire.VerbBeat && m.Header.Get(wire.Seq) != "" {
+							beats.Add(1)
+						}
+					}
+				}
+				tapped := n.Dial("tap")
+				respond(t, tapped, "_INBOX.>", count(&theirs))
+				respond(t, tapped, "_RPC.>", count(&ours))
+				done := make(chan error, 1)
+				go func() {
+					_, err := collect(counter(caller, "svc.tail")(context.Background(), &AddRequest{A: 3}))
+					done <- err
+				}()
+				time.Sleep(10*every + every/2)
+				assert.Equal(t, []int64{theirs.Load(), ours.Load()}, []int64{10, 10})
+				n.Link("service").Up.Hole()
+				start := time.Now()
+				failed(t, <-done, endpoint.Unavailable, endpoint.ReasonInstanceSilent, endpoint.MaybeExecuted)
+				assert.Equal(t, time.Since(start), 3*every-every/2)
+				<-causes
+			})
+		})
+	}
 }

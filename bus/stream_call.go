@@ -132,7 +132,7 @@ func (x *clientStream) close(ctx context.Context, failure error) {
 	knows := x.eof || x.canceled || failure != nil && endpoint.OutcomeOf(failure) == endpoint.NotExecuted
 	x.mu.Unlock()
 	if x.until.IsZero() {
-		x.until = time.Now().Add(3 * wire.DefaultHeartbeat) // a service that opens it later is told by its own silence
+		x.until = time.Now().Add(3 * x.bus.heartbeat) // a service that opens it later is told by its own silence
 	}
 	if knows || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		x.bus.mux.close(x.slot)

@@ -45,7 +45,7 @@ func (x *clientStream) open(ctx context.Context, body []byte, mediaType string) 
 		x.mu.Lock()
 		x.self = token
 		x.mu.Unlock()
-		x.start(stream.NewWatch(now, wire.DefaultHeartbeat, x.c.Spec.IdleTimeout))
+		x.start(stream.NewWatch(now, b.heartbeat, x.c.Spec.IdleTimeout))
 		err = x.request(ctx, token, h, body, epoch)
 	}
 	if err != nil {
@@ -60,7 +60,7 @@ func (x *clientStream) compose(now time.Time, mediaType string) (token string, h
 	b, c := x.bus, x.c
 	meta := wire.Request{
 		HasSent: true, Sent: now.UnixMilli(), MediaType: mediaType, Attempt: c.Attempt, Trace: c.Trace(),
-		Stream: streamWords[c.Spec.Kind], Window: wire.DefaultGrant(), Heartbeat: wire.DefaultHeartbeat,
+		Stream: streamWords[c.Spec.Kind], Window: wire.DefaultGrant(), Heartbeat: b.heartbeat,
 	}
 	if !x.until.IsZero() {
 		meta.HasTimeout, meta.Timeout = true, x.until.Sub(now)

@@ -40,7 +40,7 @@ func (p *peers) answered(q *peer, k *probe, m *nats.Msg) {
 		return
 	}
 	p.drop(q, slices.Index(q.open, k)+1)
-	defer func() { p.wake(q.asked.Add(q.pace())) }() // what was said may be a reason to ask again soon
+	defer p.soon(q)
 	if k.epoch != epoch { // the connection was another: it says nothing about this one
 		return
 	}
@@ -63,6 +63,13 @@ func (p *peers) answered(q *peer, k *probe, m *nats.Msg) {
 		return
 	}
 	q.lived, q.suspect = epoch, false
+}
+
+// soon sees to it that who is in doubt is asked again without delay (lock held).
+func (p *peers) soon(q *peer) {
+	if !p.ended {
+		p.wake(q.asked.Add(q.pace()))
+	}
 }
 
 // nobody is the broker's word that the instance is not there. It is believed where the instance answered on this connection
