@@ -28,6 +28,14 @@ func exported(t testing.TB) string {
 	return strings.Replace(text, grant, grant+`, "_R_.>"`, 1)
 }
 
+// importing is what a client's grants are in an account that imports a service and its streams.
+func importing(t testing.TB) string {
+	t.Helper()
+	text := bus.Permissions(bus.ClientRole, "svc")
+	assert.Contains(t, text, `"_RPC.svc.>"] }`, `"_R_.>"`)
+	return strings.Replace(text, `"_RPC.svc.>"] }`, `"_RPC.svc.>", "_R_.>"] }`, 1)
+}
+
 // accounts starts a server with a service's account that exports svc.> and a client's that imports it.
 func accounts(t testing.TB, service, export, imported string) *embedded.Server {
 	t.Helper()
@@ -38,7 +46,8 @@ func accounts(t testing.TB, service, export, imported string) *embedded.Server {
 			exports: [ { service: "svc.>", `+export+` }, { service: "$SRV.>", response_type: stream } ]
 		}
 		CLI {
-			users: [`+user("client", both(t, bus.Permissions(bus.ClientRole, "svc"), bus.Permissions(bus.DiscoveryRole, "svc")))+user("root", "")+`]
+			users: [`+user("client", both(t, bus.Permissions(bus.ClientRole, "svc"), bus.Permissions(bus.DiscoveryRole, "svc")))+
+		user("streamer", importing(t))+user("root", "")+`]
 			imports: [
 				{ service: { account: SVC, subject: "svc.>" }, `+imported+` }
 				{ service: { account: SVC, subject: "$SRV.>" } }

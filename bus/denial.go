@@ -73,10 +73,12 @@ func (b *Bus) heard(err error) {
 		return
 	}
 	b.denials.count.Add(1)
-	if c, ok := wire.ParseControl(b.rpcRoot, subject); ok && c.Service != "" {
-		b.mux.acked.silence(c.Service)
-		b.mux.dam(c.Service)
-		return
+	if c, ok := wire.ParseControl(b.rpcRoot, subject); ok {
+		b.mux.dam(c)
+		if c.Service != "" {
+			b.mux.acked.silence(c.Service)
+			return
+		}
 	}
 	if asksAck(subject) {
 		b.acked.spoil(b, err)

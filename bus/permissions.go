@@ -127,7 +127,8 @@ func callerPermissions(inbox, service string, subjects []string, all bool) strin
 			publish = append(publish, instance+".*.e."+s)
 		}
 	}
-	return block(inbox, []string{inboxRoot + "." + inbox + ".>"}, publish)
+	return block(inbox, []string{inboxRoot + "." + inbox + ".>"}, publish,
+		`in an account that imports the service, publish also "_R_.>", for streams`)
 }
 
 func discoveryPermissions(service string) string {

@@ -175,6 +175,28 @@ func TestOneWordAboutACaller(t *testing.T) {
 	}
 }
 
+// What the broker says to a beat of the caller's is no end of the stream: behind a leaf node it may say so while the service lives.
+func TestBrokersWordIsNoEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bustest.NewNet(t)
+		caller, nc := n.Connect("caller", quiet()), n.Dial("peer")
+		respond(t, nc, "svc.peer", func(m *nats.Msg) {
+			say := func(reply string, h nats.Header) {
+				_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Reply: reply, Header: h})
+			}
+			say("_RPC.svc.peer.c.abc", nats.Header(wire.WriteOpen("peer")))
+			for range 3 {
+				say("", nats.Header{"Status": {"503"}, "Nats-Subject": {"_RPC.svc.peer.c.abc"}})
+			}
+			_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Header: nats.Header(itemFrame(1)), Data: []byte(`{"Sum":1}`)})
+			say("", nats.Header(endFrame(1)))
+		})
+		sums, err := collect(counter(caller, "svc.peer")(t.Context(), &AddRequest{}))
+		assert.NoError(t, err)
+		assert.Equal(t, sums, []int{1})
+	})
+}
+
 // However many streams there are, an instance is asked for them once a second, and for hours.
 func TestPaceOfProbesForStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -28,7 +28,7 @@ func TestStreamsAcrossAccounts(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for _, opts := range [][]bus.Option{nil, {bus.WithHeaderMetadata()}} {
-		client := as(t, s, "root", "_RI.cli", append(opts, content(t))...)
+		client := as(t, s, "streamer", "_RI.cli", append(opts, content(t))...)
 		sums, err := collect(doubler(client, "svc.double")(ctx, numbers(1000)))
 		assert.NoError(t, err)
 		assert.Equal(t, sums, upTo(1000, 2))
@@ -44,15 +44,30 @@ func TestStreamsAcrossAccounts(t *testing.T) {
 	}
 }
 
+// Without the grant for what the import hands out a caller can't hold a stream, and is told so when it first tries.
+func TestStreamAcrossAccountsWithoutTheGrant(t *testing.T) {
+	s := accounts(t, exported(t), "response_type: stream", "share: false")
+	service, caller := as(t, s, "service", "_RI.svc"), as(t, s, "client", "_RI.cli")
+	serveStreams(t, service)
+	sums, err := collect(counter(caller, "svc.count")(t.Context(), &AddRequest{A: 10}))
+	assert.NoError(t, err, "what needs no credit goes")
+	assert.Equal(t, sums, upTo(10, 1))
+	timed(t, soon, func() {
+		_, err = collect(counter(caller, "svc.count")(t.Context(), &AddRequest{A: 1000}))
+		failed(t, err, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.MaybeExecuted)
+	})
+	assert.NoError(t, service.Close()) // nobody can tell it that its caller is gone
+}
+
 // imported is a net with a service's account and a client's, which imports it.
-func imported(t *testing.T, export, grants string) (service, caller *bus.Bus) {
+func imported(t *testing.T, export, grants string, opts ...bus.Option) (service, caller *bus.Bus) {
 	t.Helper()
 	n := bustest.NewNet(t, embedded.WithConfig(`accounts {
 		SVC { users: [ { user: service, password: service, `+grants+` } ], exports: [ { service: "svc.>", `+export+` } ] }
 		CLI { users: [ { user: client, password: client } ], imports: [ { service: { account: SVC, subject: "svc.>" } } ] }
 	}`))
 	user := func(name string) bus.Option { return bus.WithNATS(nats.UserInfo(name, name)) }
-	return n.Connect("service", quiet(), user("service")), n.Connect("caller", quiet(), user("client"))
+	return n.Connect("service", quiet(), user("service")), n.Connect("caller", append(opts, quiet(), user("client"))...)
 }
 
 // An import that lets one reply through lets the open through, and the caller knows an interval later.
@@ -69,17 +84,36 @@ func TestImportThatIsNoStream(t *testing.T) {
 	})
 }
 
+// An import that forgets the way back sooner than the sides beat breaks a quiet stream: both ends know, if late.
+func TestImportThatForgetsTooSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		service, caller := imported(t, `response_type: stream, threshold: "6s"`, "")
+		causes := make(chan cause, 1)
+		serve(t, service, "svc.tail", endpoint.NewServerStream(silentStream(causes)))
+		start := time.Now()
+		_, err := collect(counter(caller, "svc.tail")(t.Context(), &AddRequest{A: 3}))
+		failed(t, err, endpoint.Unavailable, endpoint.ReasonInstanceSilent, endpoint.MaybeExecuted)
+		assert.True(t, time.Since(start) <= 2*3*heartbeat, time.Since(start).String())
+		<-causes
+	})
+}
+
 // A stream that carries nothing outlives what the broker's notes of replies last: the mapping of an import, and the permission
 // to reply.
 func TestQuietStreamsKeepTheirWayBack(t *testing.T) {
 	const expires = 20 * time.Second
-	for name, c := range map[string]struct{ export, grants string }{
-		"an import":       {`response_type: stream, threshold: "60s"`, ""},
-		"allow_responses": {"response_type: stream", `permissions: { subscribe: ">", allow_responses: { max: -1, expires: "20s" } }`},
+	for name, c := range map[string]struct {
+		export, grants string
+		heartbeat      time.Duration
+	}{
+		"an import":             {`response_type: stream, threshold: "60s"`, "", heartbeat},
+		"an impatient import":   {`response_type: stream, threshold: "8s"`, "", 5 * time.Second},
+		"allow_responses":       {"response_type: stream", `permissions: { subscribe: ">", allow_responses: { max: -1, expires: "20s" } }`, heartbeat},
+		"short allow_responses": {"response_type: stream", `permissions: { subscribe: ">", allow_responses: { max: -1, expires: "8s" } }`, 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				service, caller := imported(t, c.export, c.grants)
+				service, caller := imported(t, c.export, c.grants, bus.WithHeartbeat(c.heartbeat))
 				serve(t, service, "svc.late", endpoint.NewBidiStream(func(ctx context.Context, in inSeq) outSeq {
 					return func(yield func(*AddResponse, error) bool) {
 						for range in {

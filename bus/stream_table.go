@@ -71,11 +71,12 @@ func (s *streams) sever(epoch uint64) {
 	}
 }
 
-// dam ends our streams at a service whose control subjects the broker denies us.
-func (m *replyMux) dam(service string) {
+// dam ends our streams at a service whose control subjects the broker denies us, or the one at a subject that an import made.
+func (m *replyMux) dam(denied wire.Control) {
 	for _, s := range *m.table.Load() {
 		s.mu.Lock()
-		if s.secret != 0 && !s.left && s.sink != nil && s.ack != nil && s.ack.Service == service {
+		if h := s.ack; h != nil && s.secret != 0 && !s.left && s.sink != nil && h.Service == denied.Service &&
+			(h.Service != "" || h.Subject == denied.Subject) {
 			s.give(maybeDenied)
 		}
 		s.mu.Unlock()

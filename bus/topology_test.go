@@ -65,10 +65,17 @@ func TestRestrictedLeafNode(t *testing.T) {
 	}
 }
 
-// A service at a leaf node whose user at the hub has the grants of a service. The broker knows no queue groups in the grants
-// of leaf nodes.
+// behindALeafNode is the grants of a service for the user of a leaf node: the broker knows no queue groups in those.
+func behindALeafNode(t testing.TB) string {
+	t.Helper()
+	text := bus.Permissions(bus.ServiceRole, "svc")
+	assert.Contains(t, text, `"svc.> q"`)
+	return strings.Replace(text, "svc.> q", "svc.>", 1)
+}
+
+// A service at a leaf node whose user at the hub has the grants of a service.
 func TestServiceBehindALeafNode(t *testing.T) {
-	hub, edge := leaf(t, strings.Replace(bus.Permissions(bus.ServiceRole, "svc"), "svc.> q", "svc.>", 1))
+	hub, edge := leaf(t, behindALeafNode(t))
 	service := connect(t, edge, quiet(), bus.WithInboxPrefix("_RI.svc"))
 	serve(t, service, "svc.add", endpoint.New(add))
 	serve(t, service, "other.add", endpoint.New(add))
