@@ -52,7 +52,9 @@ func (x *clientStream) frame(m *nats.Msg) error {
 		x.metadata(app, trailer)
 	}
 	x.watch.Heard(time.Now())
-	switch f.Kind { //nolint:exhaustive // what else there is says nothing to a caller
+	switch f.Kind { //nolint:exhaustive // items, credit and beats are for an open one
+	case wire.IgnoredFrame, wire.HalfFrame, wire.CancelFrame, wire.PingFrame: // they say nothing to a caller
+		return nil
 	case wire.BadFrame:
 		return x.fault(errUnreadable)
 	case wire.OpenFrame:
@@ -147,6 +149,7 @@ func (x *clientStream) end(f *wire.Frame) error {
 	x.final, x.eof, x.quiet = nil, true, true
 	if f.Err != nil {
 		x.final = f.Err
+		x.in.Close()
 	}
 	signal(x.news)
 	return nil

@@ -134,6 +134,9 @@ func (r *Receiver) End(count uint64) error {
 	return nil
 }
 
+// Close takes an end that counts whatever came: nothing follows.
+func (r *Receiver) Close() { r.open = false }
+
 // Beat takes what the sender says that it sent.
 func (r *Receiver) Beat(position uint64) error {
 	here := r.got.Messages
