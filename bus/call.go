@@ -295,8 +295,15 @@ func (p *proxy) reply(c *endpoint.Call, msg *nats.Msg, framed bool) (any, error)
 	if r.Err != nil {
 		return nil, r.Err
 	}
+	if wire.OfStream(wire.Headers(msg.Header)) {
+		return nil, errStreams
+	}
 	return c.SetReplyAt(&msg.Data, r.MediaType, p.bus.codecs)
 }
+
+// errStreams is for a call that is answered by a stream: by way of an import its caller looks like one that knows none.
+var errStreams = endpoint.Unimplemented.New("the service answered a call for a single reply with a stream").
+	WithReason(endpoint.ReasonProtocol).WithOutcome(endpoint.Executed)
 
 // overlap ends a call that got a stream's acknowledgement and no reply.
 func (p *proxy) overlap(ack *nats.Msg) *endpoint.Error {

@@ -33,6 +33,16 @@ func ReadFrame(h Headers, body []byte, app, trailer *endpoint.Header) Frame {
 	return readEnd(h, body, app, trailer)
 }
 
+// OfStream reports whether a message that should be a reply is one of a stream's.
+func OfStream(h Headers) bool {
+	for _, name := range [...]string{Seq, End, Open} {
+		if _, ok := fold(h, name); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // sound returns the kind of what can be read.
 func sound(k FrameKind, ok bool) FrameKind {
 	if !ok {
