@@ -70,7 +70,7 @@ func NewServerStream[Req, Resp any](f func(context.Context, Req) iter.Seq2[Resp,
 		}
 		ctx = c.enter(ctx)
 		defer c.leave(&err)
-		return nil, pump(c, f(ctx, req))
+		return nil, pump(ctx, c, f(ctx, req))
 	})
 }
 
@@ -93,6 +93,9 @@ func runClientStream[Req, Resp any](ctx context.Context, c *Call, f func(context
 	if err != nil {
 		return nil, c.Spec.author(err)
 	}
+	if err := broken(ctx); err != nil {
+		return nil, err
+	}
 	return box(resp, c.Spec.respPtr), nil
 }
 
@@ -102,7 +105,7 @@ func NewBidiStream[Req, Resp any](f func(context.Context, iter.Seq2[Req, error])
 	return newEndpoint(s, f == nil, func(ctx context.Context, c *Call) (_ any, err error) {
 		ctx = c.enter(ctx)
 		defer c.leave(&err)
-		return nil, pump(c, f(ctx, inbound[Req](c)))
+		return nil, pump(ctx, c, f(ctx, inbound[Req](c)))
 	})
 }
 
@@ -135,8 +138,17 @@ func foreignRequest(c *Call, m any) error {
 	return Internal.Errorf("the request is %T, want %v", m, messageType(c.Spec.Request)).WithOutcome(NotExecuted)
 }
 
+// broken is why a stream broke off, nil if it did not. Its function may make of that what it likes: it is no success, for those
+// around it neither.
+func broken(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return ContextError(ctx).WithOutcome(Executed)
+}
+
 // pump sends what an iterator yields.
-func pump[T any](c *Call, seq iter.Seq2[T, error]) error {
+func pump[T any](ctx context.Context, c *Call, seq iter.Seq2[T, error]) error {
 	if seq == nil {
 		return Internal.New("the handler returned a nil iterator").WithOutcome(Executed)
 	}
@@ -152,7 +164,7 @@ func pump[T any](c *Call, seq iter.Seq2[T, error]) error {
 			return c.Spec.author(err)
 		}
 	}
-	return nil
+	return broken(ctx)
 }
 
 // inbound ranges over the request stream; a failure of the peer or the transport is yielded last.
