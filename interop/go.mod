@@ -6,6 +6,7 @@ require (
 	github.com/go-kit/kit v0.13.0
 	github.com/nats-io/nats.go v1.55.0
 	github.com/sony/gobreaker v0.4.1
+	github.com/synadia-io/orbit.go/natsext v0.1.3
 	golang.org/x/time v0.16.0
 	google.golang.org/protobuf v1.36.12
 	postbus.example v0.0.0
