@@ -48,6 +48,9 @@ func (x *callContext) errAt(now time.Time) error {
 	return nil
 }
 
+// past reports whether the deadline has come, which a timer may find a little later.
+func (x *callContext) past() bool { return !x.deadline.IsZero() && !time.Now().Before(x.deadline) }
+
 func (x *callContext) Value(key any) any {
 	if key == any(callKey{}) && x.call != nil {
 		if !x.nature.ask() {

@@ -200,6 +200,7 @@ const (
 	ReasonReplyLost        = "reply_lost"        // the instance that had the call does not have it any more, and no reply came
 	ReasonInstanceSilent   = "instance_silent"   // the other end of a stream was silent for three heartbeats
 	ReasonImportNotStream  = "import_not_stream" // an import between accounts lets a single reply through
+	ReasonNoAnswer         = "no_answer"         // an instance that a gather knows of was silent until its end
 	ReasonPublishDenied    = "publish_denied"    // the broker does not let this client publish to the subject
 )
 

@@ -56,6 +56,12 @@ func TestGatherEndsWithoutAnAnswer(t *testing.T) {
 			assert.NoError(t, err)
 			assert.Equal(t, got, []string{"true unavailable"})
 			assert.Equal(t, time.Since(start), c.took)
+			for r := range endpoint.Gather[*addRequest, *addResponse](m, "svc.op", c.opts...)(t.Context(), request) {
+				missing, ok := errors.AsType[*endpoint.MissingError](r.Err)
+				assert.True(t, ok && len(missing.Instances) == 1 && missing.Instances[0] == r.Instance)
+				e := asError(t, r.Err, endpoint.Unavailable, endpoint.MaybeExecuted)
+				assert.Equal(t, e.Reason(), endpoint.ReasonNoAnswer)
+			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
@@ -63,6 +69,44 @@ func TestGatherEndsWithoutAnAnswer(t *testing.T) {
 		assert.ErrorIs(t, err, context.Canceled)
 		close(g.leave)
 	})
+}
+
+// A handler that sees its deadline at the same moment as the gather has not answered.
+func TestGatherDeadlineOverMux(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := serve(t, endpoint.New(func(ctx context.Context, _ *addRequest) (*addResponse, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}))
+		for range 50 {
+			got, err := gather(m, endpoint.Timeout(time.Second))(t.Context(), request)
+			assert.NoError(t, err)
+			assert.Equal(t, got, []string{"true unavailable"})
+		}
+	})
+}
+
+// All that are missing are named in each of their errors, with what is known of each.
+func TestMissing(t *testing.T) {
+	lost := endpoint.Unavailable.New("it is gone").WithReason(endpoint.ReasonInstanceLost)
+	gone := endpoint.Unavailable.New("it is not there").WithReason(endpoint.ReasonNoResponders).WithOutcome(endpoint.NotExecuted)
+	all := endpoint.Missing(map[string]*endpoint.Error{"c": nil, "a": lost, "b": gone})
+	assert.Equal(t, len(all), 3)
+	for i, want := range []struct {
+		text    string
+		outcome endpoint.Outcome
+	}{
+		{"unavailable (instance_lost): the instance a did not answer: it is gone", endpoint.MaybeExecuted},
+		{"unavailable (no_responders): the instance b did not answer: it is not there", endpoint.NotExecuted},
+		{"unavailable (no_answer): the instance c did not answer", endpoint.MaybeExecuted},
+	} {
+		assert.Equal(t, all[i].Err.Error(), want.text)
+		asError(t, all[i].Err, endpoint.Unavailable, want.outcome)
+		missing, ok := errors.AsType[*endpoint.MissingError](all[i].Err)
+		assert.True(t, ok)
+		assert.Equal(t, missing.Error(), "no answer from a, b, c")
+	}
+	assert.Equal(t, len(endpoint.Missing(nil)), 0)
 }
 
 // many is a transport with n instances, of which the odd ones fail.

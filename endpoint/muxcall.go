@@ -172,7 +172,7 @@ func (x *muxCall) abandon(ctx context.Context, set codec.Set) (any, error) {
 		err = neverRan(err)
 	}
 	if x.client.Spec.Kind == GatherKind && err.Code == DeadlineExceeded {
-		return nil, x.client.Send(x.missing())
+		return nil, x.client.Send(x.missing(err.outcome))
 	}
 	return nil, err
 }
@@ -180,13 +180,17 @@ func (x *muxCall) abandon(ctx context.Context, set codec.Set) (any, error) {
 // silent ends what was quiet for too long: a gather has then heard all it will, a stream has failed.
 func (x *muxCall) silent(limit time.Duration) (any, error) {
 	if x.client.Spec.Kind == GatherKind {
-		return nil, x.client.Send(x.missing())
+		return nil, x.client.Send(x.missing(MaybeExecuted))
 	}
 	return nil, DeadlineExceeded.Errorf("no item for %v", limit).WithReason(ReasonIdle)
 }
 
-func (x *muxCall) missing() *Gathered {
-	return &Gathered{Instance: x.op.id, Err: Unavailable.New("the instance did not answer")}
+func (x *muxCall) missing(o Outcome) *Gathered {
+	g := Missing(map[string]*Error{x.op.id: nil})[0]
+	if e, ok := find(g.Err); ok {
+		g.Err = e.WithOutcome(o)
+	}
+	return g
 }
 
 // idle returns how long the exchange may be quiet, 0 for ever.
@@ -258,9 +262,12 @@ func (x *muxCall) finish(set codec.Set) (any, error) {
 	}
 	if c.Spec.Kind == GatherKind {
 		g := &Gathered{Instance: x.op.id}
-		if r.err != nil {
+		switch {
+		case r.err != nil && r.err.Code == DeadlineExceeded && c.root.own().past():
+			g = x.missing(r.err.outcome) // the time of all is up
+		case r.err != nil:
 			g.Err = r.err
-		} else {
+		default:
 			g.Message, g.Err = c.SetReply(r.reply.body, r.reply.mediaType, set)
 		}
 		return nil, c.Send(g)

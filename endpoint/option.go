@@ -213,7 +213,8 @@ func Meta(key, value string) Option {
 	}}
 }
 
-// Quorum ends a gather when n instances gave a good reply. By default it ends when all known instances answered.
+// Quorum ends a gather when n instances gave a good reply; the calls of the others are canceled, and none of them is missing.
+// By default, and when there are not so many, it ends when all known instances answered.
 func Quorum(n int) Option {
 	return &option{name: "Quorum", side: ClientSide, kinds: []Kind{GatherKind}, set: func(s *settings) error {
 		if n < 1 {
@@ -227,7 +228,9 @@ func Quorum(n int) Option {
 // First ends a gather at its first good reply: Quorum(1).
 func First() Option { return Quorum(1) }
 
-// Stall ends a gather when no reply came for so long. By default the transport's.
+// Stall ends a gather when no reply came for so long, counted from its start and from when the consumer took the last one; who is
+// known and did not answer is missing. By default the transport's: none where the instances are known, so that the deadline
+// alone ends a gather of which one is silent.
 func Stall(d time.Duration) Option {
 	return &option{name: "Stall", side: ClientSide, kinds: []Kind{GatherKind}, set: func(s *settings) error {
 		if d <= 0 {
