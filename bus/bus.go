@@ -45,6 +45,7 @@ type Bus struct {
 	pulse     pulse // beats once something was served
 	denials   *denials
 	roster    roster   // of who takes batch frames
+	census    census   // of who may be gathered from
 	last      lastWord // of a connection that was adopted
 
 	serving sync.Mutex // one Serve at a time looks at the broker's last word

@@ -28,10 +28,11 @@ func (b *Bus) Handler(subject string, s *endpoint.Spec) endpoint.Handler {
 	if err := endpoint.ValidateSubject(subject); err != nil {
 		return failing(endpoint.InvalidArgument.Wrap(err, err.Error()))
 	}
-	if s.Kind == endpoint.GatherKind {
-		return failing(endpoint.Unimplemented.New("this version of the bus does not gather").WithReason(endpoint.ReasonUnsupported))
-	}
 	p := &proxy{bus: b, subject: subject, mayBeAck: ackFields(s.Response), streams: s.Kind != endpoint.UnaryKind}
+	if s.Kind == endpoint.GatherKind {
+		p.streams = false
+		return p.gather
+	}
 	if !p.streams && !p.mayBeAck && !b.frameless && b.owned {
 		p.batch = &batcher{bus: b, subject: subject, to: wire.BatchSubject(subject)}
 		p.keeps = s.Response == reflect.TypeFor[*[]byte]() || s.Response == reflect.TypeFor[[]byte]() || isPayload(s.NewResponse())

@@ -43,20 +43,7 @@ func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
 		defer cancel()
 	}
 	var out []Instance
-	seen := map[[2]string]bool{}
-	err := b.ask(ctx, subject, nil, func(m *nats.Msg) bool {
-		var info micro.Info
-		if json.Unmarshal(m.Data, &info) != nil || !identified(&info) || seen[[2]string{info.Name, info.ID}] {
-			b.malformed.Add(1)
-			return true
-		}
-		seen[[2]string{info.Name, info.ID}] = true
-		out = append(out, b.instanceOf(&info))
-		return true
-	})
-	if noResponders(err) {
-		err = nil
-	}
+	err := b.survey(ctx, subject, func(i Instance) { out = append(out, i) })
 	if err != nil && (len(out) == 0 || !errors.Is(err, context.DeadlineExceeded)) {
 		return nil, err
 	}
@@ -67,6 +54,25 @@ func (b *Bus) Discover(ctx context.Context, name string) ([]Instance, error) {
 		b.fetchSchemas(ctx, out)
 	}
 	return out, nil
+}
+
+// survey asks for who is there, and hands over each as it answers. Nobody there is no error.
+func (b *Bus) survey(ctx context.Context, subject string, found func(Instance)) error {
+	seen := map[[2]string]bool{}
+	err := b.ask(ctx, subject, nil, func(m *nats.Msg) bool {
+		var info micro.Info
+		if json.Unmarshal(m.Data, &info) != nil || !identified(&info) || seen[[2]string{info.Name, info.ID}] {
+			b.malformed.Add(1)
+			return true
+		}
+		seen[[2]string{info.Name, info.ID}] = true
+		found(b.instanceOf(&info))
+		return true
+	})
+	if noResponders(err) {
+		return nil
+	}
+	return err
 }
 
 // identified reports whether an answer says who gave it, in words that may end in a subject or a label.

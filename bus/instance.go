@@ -18,6 +18,7 @@ import (
 const features = "ack,direct"
 
 const (
+	featureDirect  = "direct"
 	featureStreams = "streams"
 	featureFrames  = "frames"
 )

@@ -55,6 +55,7 @@ type slot struct {
 	batch  *batch    // whose slot it is
 	in     *batch    // that its call went in
 	part   nats.Msg  // the first answer of a frame
+	many   bool      // whoever listens may have the call, see crowd
 	sends  request
 }
 
@@ -166,7 +167,7 @@ func (m *replyMux) grow() {
 func (m *replyMux) close(s *slot) {
 	s.mu.Lock()
 	h, in := s.ack, s.in
-	s.secret, s.sink, s.ack, s.sends, s.batch, s.in = 0, nil, nil, request{}, nil, nil
+	s.secret, s.sink, s.ack, s.sends, s.batch, s.in, s.many = 0, nil, nil, request{}, nil, nil, false
 	s.part.Data = nil
 	for len(s.ch) > 0 {
 		if msg := <-s.ch; !verdict(msg) {
@@ -233,10 +234,15 @@ func (m *replyMux) hand(token string, msg *nats.Msg, part bool) {
 		s.mu.Unlock()
 		m.noted(s, secret, h, left)
 	case s.left:
-		stream := s.sink != nil
+		stream, many := s.sink != nil, s.many
 		s.mu.Unlock()
+		if many && m.acked.callOff(msg) {
+			return
+		}
 		m.late.Add(1)
-		m.missed(s, secret, stream, msg)
+		if !many {
+			m.missed(s, secret, stream, msg)
+		}
 	default:
 		if !s.give(msg) {
 			m.late.Add(1)

@@ -144,11 +144,8 @@ func TestLargestLimits(t *testing.T) {
 	}
 }
 
-func TestGatherIsUnimplemented(t *testing.T) {
+func TestHandlerOfASpecWrittenByHand(t *testing.T) {
 	b := alone(t, quiet())
-	for _, err := range endpoint.Gather[*AddRequest, *AddResponse](b, "svc.add")(t.Context(), &AddRequest{}) {
-		failed(t, err, endpoint.Unimplemented, endpoint.ReasonUnsupported, endpoint.NotSent)
-	}
 	assert.True(t, b.Handler("svc.add", &endpoint.Spec{}) != nil, "a spec written by hand needs no types")
 }
 
