@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postbus.example/bench/harness"
+	"postbus.example/bench/peer"
 )
 
 // figure is one row of the table: a ratio of two systems under one load, or one system's own figure.
@@ -94,7 +95,25 @@ func (b book) figures() []figure {
 	)
 	fs = append(fs, b.stacks()...)
 	fs = append(fs, b.core()...)
+	fs = append(fs, b.streams()...)
 	return append(fs, b.bridges()...)
+}
+
+// streams are figures of one server stream with items of 1 KiB, against the same by publish and subscribe, which nothing holds back.
+// The windows are longer, since a call is a whole stream.
+func (b book) streams() []figure {
+	point := func(system string) harness.Point {
+		return harness.Point{System: system, Load: harness.Load{Callers: 1, Size: 1 << 10, Warm: b.warm, Window: 3 * b.window}}
+	}
+	ours, raw := point("postbus-stream"), point("raw-stream")
+	item := func(of metric) metric { return func(r *harness.Result) float64 { return of(r) / peer.Items } }
+	both := func(r *harness.Result) float64 { return r.ClientAllocs() + r.ServiceAllocs() }
+	return []figure{
+		{group: "stream", name: "server stream, items of 1 KiB, against raw publish and subscribe", at: "1 stream", of: ours, than: raw, metric: rate, least: 0.8, aim: 1, unit: "×"},
+		{group: "stream", name: "CPU of an item, all processes, against the same", at: "1 stream", of: ours, than: raw, metric: cpu, less: true, unit: "×"},
+		{group: "stream", name: "allocations of an item, client and service", at: "1 stream", of: ours, metric: item(both), least: 6, aim: 4, less: true},
+		{group: "stream", name: "… of raw publish and subscribe", at: "1 stream", of: raw, metric: item(both), less: true},
+	}
 }
 
 // stacks are what the default stacks leave of the bare call's throughput, whole and in parts.

@@ -41,6 +41,8 @@ under 4 busy goroutines, against raw nats.go; 64 callers; 0.90; 1.30
 100,000 calls in flight: client; ; ≤ 450; ≤ 300
 100,000 calls in flight: client, default stack; ; ≤ 600; ≤ 450
 100,000 calls in flight: service; ; ≤ 120; ≤ 80.0
+server stream, items of 1 KiB, against raw publish and subscribe; 1 stream; 0.80; 1.00
+allocations of an item, client and service; 1 stream; ≤ 6.00; ≤ 4.00
 HTTP bridge, JSON, against grpc-gateway; 64 callers; 1.30; 1.50
 HTTP bridge, JSON, against grpc-gateway; 256 callers; 1.40; 1.60
 HTTP bridge against a net/http JSON service; 64 callers; 0.50; 0.70

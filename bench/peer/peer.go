@@ -22,6 +22,7 @@ func All() []harness.System {
 		[]harness.System{Postbus(), PostbusProto(), PostbusBatch(), PostbusJSON(), Slow(), Embedded(), Bridge()},
 		[]harness.System{Chain(), Flight("flight", "bare", 100_000), Flight("flight-stacks", "whole", 100_000)},
 		Stacks(),
+		[]harness.System{PostbusStream(), RawStream()},
 		[]harness.System{Raw(), Micro(), GoKit(), GRPC(), Connect(), NetRPC(), DRPC(), Twirp(), HTTPJSON(), Gateway()},
 	)
 }
