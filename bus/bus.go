@@ -41,8 +41,10 @@ type Bus struct {
 
 	buffers bool // the connection keeps what is published while it is away, and sends it later
 
+	inbox     []byte // where replies to us go
 	malformed atomic.Uint64
-	pulse     pulse // beats once something was served
+	grown     atomic.Int64 // bytes by which the windows of streams to us are larger than at first
+	pulse     pulse        // beats once something was served
 	denials   *denials
 	roster    roster   // of who takes batch frames
 	census    census   // of who may be gathered from
@@ -150,6 +152,8 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 		return nil, err
 	}
 	b.prepare()
+	b.inbox = []byte(b.mux.prefix)
+	b.up.items.Store(new(itemTaker(b)))
 	b.up.severed.Store(new(b.severed))
 	b.up.leaving.Store(new(b.move))
 	go b.follow(b.events)

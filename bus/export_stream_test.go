@@ -33,7 +33,7 @@ func (f *Fed) Take(m *nats.Msg) { f.x.bus.mux.hand(f.token, m, false) }
 
 // Next is the consumer's next step; not ok if there is nothing to be taken.
 func (f *Fed) Next() (body []byte, code endpoint.Code, end, ok bool) {
-	it, err, ok := f.x.next(context.Background())
+	it, err, ok := f.x.poll(context.Background())
 	switch {
 	case !ok:
 		return nil, 0, false, false

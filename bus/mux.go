@@ -57,6 +57,7 @@ type slot struct {
 	part   nats.Msg  // the first answer of a frame
 	many   bool      // whoever listens may have the call, see crowd
 	sends  request
+	stream *clientStream // that is open
 }
 
 // request is what a slot knows of the request that its call is about to send. The zero value is none's.
@@ -167,7 +168,7 @@ func (m *replyMux) grow() {
 func (m *replyMux) close(s *slot) {
 	s.mu.Lock()
 	h, in := s.ack, s.in
-	s.secret, s.sink, s.ack, s.sends, s.batch, s.in, s.many = 0, nil, nil, request{}, nil, nil, false
+	s.secret, s.sink, s.ack, s.sends, s.batch, s.in, s.many, s.stream = 0, nil, nil, request{}, nil, nil, false, nil
 	s.part.Data = nil
 	for len(s.ch) > 0 {
 		if msg := <-s.ch; !verdict(msg) {

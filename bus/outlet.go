@@ -32,6 +32,7 @@ const (
 type outlet struct {
 	net.Conn
 	gatherer // guarded by mu
+	poster   // as well
 	*backlog
 
 	patience time.Duration
@@ -47,6 +48,9 @@ type outlet struct {
 	word    []byte      // what was read last, and may be the last word
 	first   firstLine   // what was read before
 	beneath *outlet     // what writes to the network where TLS is between; nil: this one does
+
+	items *atomic.Pointer[itemTaker] // who takes items of streams out of what is read, see sieve
+	sieve sieve                      // of the reader
 
 	plain bool        // what is written is the protocol itself, not covered by others than us; nats.go's lock guards it
 	ready atomic.Bool // requests may be put into it, see put
@@ -107,8 +111,9 @@ func (o *outlet) take(p []byte) (int, error) {
 	case o.err != nil:
 		return 0, o.err
 	}
-	if !o.plain {
-		o.plain = o.attempt != nil && bytes.HasPrefix(p, []byte("CONNECT {"))
+	if !o.plain && !o.up.Load() && bytes.HasPrefix(p, []byte("CONNECT {")) {
+		o.plain = o.attempt != nil
+		o.sieve.on = !o.first.more && len(o.word) == 0 // who writes is the reader itself now, and has read one line
 	}
 	rest := p
 	if o.attempt != nil && !o.writing && len(o.buf) == 0 {
@@ -207,13 +212,7 @@ func (o *outlet) giveUp(err error) {
 
 // Read implements net.Conn. Where the writer gave up, its reason is the reader's.
 func (o *outlet) Read(p []byte) (int, error) {
-	n, err := o.receive(p)
-	if n > 0 {
-		o.heard.Store(o.age())
-	}
-	if !o.up.Load() {
-		o.first.hear(p[:n])
-	}
+	n, err := o.read(p)
 	if err != nil {
 		o.down(false)
 		o.mu.Lock()
@@ -226,6 +225,39 @@ func (o *outlet) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// read is receive without items.
+func (o *outlet) read(p []byte) (int, error) {
+	s := &o.sieve
+	if len(p) < 2*sieved {
+		s.on = false
+		if n := copy(p, s.kept); n > 0 {
+			s.kept = s.kept[n:]
+			return n, nil
+		}
+	}
+	for {
+		kept := copy(p, s.kept)
+		s.kept = s.kept[kept:]
+		n, err := o.receive(p[kept:])
+		if n > 0 {
+			o.heard.Store(o.age())
+		}
+		if n += kept; !o.up.Load() {
+			o.first.hear(p[kept:n])
+		}
+		if err != nil || !s.on || o.items == nil {
+			return n, err
+		}
+		s.out, s.now, s.kept = nil, time.Time{}, s.kept[:0]
+		if taker := o.items.Load(); taker != nil {
+			s.out = *taker
+		}
+		if n = s.sift(p[:n]); n > 0 {
+			return n, nil
+		}
+	}
 }
 
 // Close implements net.Conn. What waits is still written, as long as the network takes it; nobody waits for that.

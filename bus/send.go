@@ -97,11 +97,13 @@ func (b *Bus) puts(o *outlet, size int) bool {
 	if o == nil || !o.ready.Load() || int64(size) > b.maxPayload.Load() {
 		return false
 	}
-	if b.denials.shared.Load() { // behind what its user published
-		n, err := b.nc.Buffered()
-		return n == 0 && err == nil
-	}
-	return true
+	return !b.denials.shared.Load() || b.passedOn() // behind what its user published
+}
+
+// passedOn reports whether nats.go has nothing left to write.
+func (b *Bus) passedOn() bool {
+	n, err := b.nc.Buffered()
+	return n == 0 && err == nil
 }
 
 // token is the reply subject in the room.

@@ -2,9 +2,7 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"io"
-	"strconv"
 	"sync"
 	"time"
 
@@ -44,10 +42,12 @@ type line struct {
 	hurt  func(err error) // is told when the line breaks, once; must not block
 	ended chan struct{}   // closed when this end is over
 	news  chan struct{}   // has an element when something came
-	room  chan struct{}   // has an element when something may be sent
+	clear chan struct{}   // has an element when something may be sent
 
 	plainItem wire.Headers // of itemHeaders
 	number    []string     // in it
+	room      []byte       // of who sends
+	library   bool         // something that was sent may be in nats.go's buffer, which must not be overtaken
 
 	mu    sync.Mutex
 	out   stream.Sender
@@ -72,8 +72,8 @@ type item struct {
 }
 
 func (l *line) prepare(b *Bus, blame endpoint.Code, hurt func(error)) {
-	l.bus, l.blame, l.hurt = b, blame, hurt
-	l.ended, l.news, l.room = make(chan struct{}), make(chan struct{}, 1), make(chan struct{}, 1)
+	l.bus, l.blame, l.hurt, l.library = b, blame, hurt, true
+	l.ended, l.news, l.clear = make(chan struct{}), make(chan struct{}, 1), make(chan struct{}, 1)
 }
 
 // start begins to look at the clock.
@@ -94,6 +94,7 @@ func (l *line) stop() {
 		return
 	}
 	l.over = true
+	l.bus.grown.Add(-int64(l.in.Narrow()))
 	if l.timer != nil {
 		l.timer.Stop()
 	}
@@ -124,7 +125,7 @@ func (l *line) breaks(err error) bool {
 	}
 	l.broke = err
 	signal(l.news)
-	signal(l.room)
+	signal(l.clear)
 	return true
 }
 
@@ -155,11 +156,7 @@ func (l *line) take(f *wire.Frame, m *nats.Msg) error {
 		if err := l.in.Item(f.Seq, len(m.Data)); err != nil {
 			return err
 		}
-		if l.head > 0 && len(l.queue) == cap(l.queue) { // it never got empty: move up rather than grow
-			l.queue = l.queue[:copy(l.queue, l.queue[l.head:])]
-			l.head = 0
-		}
-		l.queue = append(l.queue, item{m.Data, f.MediaType})
+		l.keep(item{m.Data, f.MediaType})
 		signal(l.news)
 	case wire.WindowFrame, wire.BeatFrame:
 		if f.Kind == wire.BeatFrame {
@@ -171,16 +168,25 @@ func (l *line) take(f *wire.Frame, m *nats.Msg) error {
 			if err := l.out.Grant(f.Grant); err != nil {
 				return err
 			}
-			signal(l.room)
+			signal(l.clear)
 		}
 	}
 	return nil
 }
 
+// keep queues an item (lock held).
+func (l *line) keep(it item) {
+	if l.head > 0 && len(l.queue) == cap(l.queue) { // it never got empty: move up rather than grow
+		l.queue = l.queue[:copy(l.queue, l.queue[l.head:])]
+		l.head = 0
+	}
+	l.queue = append(l.queue, it)
+}
+
 // recv waits for the next item, io.EOF at the end. What came before the line broke comes first.
 func (l *line) recv(ctx context.Context) (item, error) {
 	for {
-		if it, err, ok := l.next(ctx); ok {
+		if it, err, ok := l.poll(ctx); ok {
 			return it, err
 		}
 		select {
@@ -190,8 +196,8 @@ func (l *line) recv(ctx context.Context) (item, error) {
 	}
 }
 
-// next is recv without waiting; false if there is nothing yet.
-func (l *line) next(ctx context.Context) (it item, err error, ok bool) { //nolint:revive // ok says whether the others are there
+// poll is recv without waiting; false if there is nothing yet.
+func (l *line) poll(ctx context.Context) (it item, err error, ok bool) { //nolint:revive // ok says whether the others are there
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -207,7 +213,7 @@ func (l *line) next(ctx context.Context) (it item, err error, ok bool) { //nolin
 		l.queue, l.head = l.queue[:0], 0
 	}
 	l.busy = true
-	l.watch.Active(time.Now())
+	l.active()
 	return it, nil, true
 }
 
@@ -215,14 +221,39 @@ func (l *line) next(ctx context.Context) (it item, err error, ok bool) { //nolin
 func (l *line) used(it item) {
 	l.mu.Lock()
 	l.busy = false
-	l.watch.Active(time.Now())
-	g, due := l.in.Use(len(it.body))
-	to := l.to
+	l.active()
+	to, due := l.to, l.in.Use(len(it.body))
+	var g wire.Grant
+	if due = due && to != ""; due {
+		g = l.topUp(time.Now())
+	}
 	l.mu.Unlock()
-	if due && to != "" {
+	if due {
 		l.post(to, "", wire.WriteWindow(g))
 	}
 }
+
+// active says that something passed between the users of both ends (lock held).
+func (l *line) active() {
+	if l.watch.Idles() {
+		l.watch.Active(time.Now())
+	}
+}
+
+// topUp returns what to grant (lock held). A consumer that is fast gets a larger window, as long as all of them together have not
+// grown too much.
+func (l *line) topUp(now time.Time) wire.Grant {
+	switch {
+	case l.in.Loose(now):
+		l.bus.grown.Add(-int64(l.in.Narrow()))
+	case l.in.Tight(now) && l.bus.grown.Load() < maxGrown:
+		l.bus.grown.Add(int64(l.in.Widen()))
+	}
+	return l.in.TopUp(now)
+}
+
+// maxGrown is by how many bytes the windows of all streams together grow, about.
+const maxGrown = 64 << 20
 
 // post sends a frame that may get lost: the next one makes it good.
 func (l *line) post(to, reply string, h wire.Headers) {
@@ -230,68 +261,4 @@ func (l *line) post(to, reply string, h wire.Headers) {
 		return // to publish would be to wait where a connection is being made
 	}
 	_ = l.bus.nc.PublishMsg(&nats.Msg{Subject: to, Reply: reply, Header: nats.Header(h)})
-}
-
-var (
-	errCapped = errors.New("no more credit")
-	errOver   = endpoint.Canceled.New("the stream is over")
-)
-
-// turn waits until one more item may be sent, and returns its number and where to.
-func (l *line) turn(ctx context.Context, capped bool) (seq uint64, to string, err error) {
-	for {
-		l.mu.Lock()
-		broke, ready := l.broke, l.to != "" && l.out.Ready()
-		seq, to = l.out.Next(), l.to
-		l.mu.Unlock()
-		switch {
-		case broke != nil:
-			return 0, "", broke
-		case ctx.Err() != nil:
-			return 0, "", endpoint.ContextError(ctx)
-		case ready:
-			return seq, to, nil
-		case capped:
-			return 0, "", errCapped
-		}
-		select {
-		case <-l.room:
-		case <-l.ended:
-			return 0, "", errOver
-		case <-ctx.Done():
-		}
-	}
-}
-
-// sent takes note of an item that was published.
-func (l *line) sent(size int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.out.Sent(size)
-	l.watch.Active(time.Now())
-}
-
-// itemHeaders makes the headers of an item. Most have a number only: for those one map serves the whole stream, since what is
-// published is written at once, and one goroutine sends.
-func (l *line) itemHeaders(seq uint64, mediaType string) wire.Headers {
-	if mediaType != "" {
-		return wire.WriteItem(seq, mediaType)
-	}
-	if l.plainItem == nil {
-		l.number = make([]string, 1)
-		l.plainItem = wire.Headers{wire.Seq: l.number}
-	}
-	l.number[0] = strconv.FormatUint(seq, 10)
-	return l.plainItem
-}
-
-// publish sends what must not get lost. While the connection has no room it waits: that is how a slow network holds back who sends.
-func (l *line) publish(ctx context.Context, to string, h wire.Headers, body []byte) error {
-	size := len(body) + wire.Size(h)
-	place, _, err := l.bus.up.admit(size, time.Now().Add(time.Minute), ctx.Done())
-	if err != nil {
-		return err
-	}
-	defer place.release(size)
-	return l.bus.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h), Data: body})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -28,7 +29,7 @@ type clientStream struct {
 	holder   *holder // who has the stream, nil before it is open
 	canceled bool    // the service was told
 	instance string
-	fresh    bool // the call does not know yet what follows
+	fresh    atomic.Bool // the call does not know yet what follows
 	header   endpoint.Header
 	trailer  endpoint.Header
 	final    error // what the end says
@@ -98,15 +99,16 @@ var (
 
 // results gives the call what is known of the service.
 func (x *clientStream) results() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.fresh {
+	if !x.fresh.Load() {
 		return
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if x.instance != "" {
 		x.c.SetInstance(x.instance)
 	}
-	x.c.Reply, x.c.Trailer, x.fresh = x.header.Clone(), x.trailer.Clone(), false
+	x.c.Reply, x.c.Trailer = x.header.Clone(), x.trailer.Clone()
+	x.fresh.Store(false)
 }
 
 // finish is what the end says.
@@ -194,13 +196,12 @@ func (x *clientStream) put(ctx context.Context, body []byte, mediaType string) e
 	if err != nil {
 		return err
 	}
-	h := x.itemHeaders(seq, mediaType)
-	switch err := x.publish(ctx, to, h, body); {
+	switch err := x.publishItem(ctx, to, seq, mediaType, body); {
 	case err == nil:
 		x.sent(len(body))
 		return nil
 	case errors.Is(err, nats.ErrMaxPayload):
-		return x.bus.sendError(err, len(body)+wire.Size(h)).WithOutcome(endpoint.MaybeExecuted)
+		return x.bus.sendError(err, len(body)+wire.Size(wire.WriteItem(seq, mediaType))).WithOutcome(endpoint.MaybeExecuted)
 	default:
 		return x.bus.noPlaceOr(ctx, err).WithOutcome(endpoint.MaybeExecuted)
 	}

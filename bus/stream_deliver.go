@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"time"
@@ -85,9 +86,53 @@ func (x *clientStream) frame(m *nats.Msg) error {
 	return x.faultOf(x.take(&f, m))
 }
 
+// item implements itemTaker.
+func (b *Bus) item(subject []byte, seq uint64, body []byte, now time.Time) *line {
+	if token, ok := bytes.CutPrefix(subject, b.inbox); ok {
+		return b.mux.item(token, seq, body, now)
+	}
+	call := subject[bytes.LastIndexByte(subject, '.')+1:]
+	if x := b.streams.find(string(call[:min(len(call), fewBytes)])); x != nil && string(subject) == x.self && x.next(seq, body, now) {
+		return &x.line
+	}
+	return nil
+}
+
+// fewBytes make a string that needs no memory of its own.
+const fewBytes = 32
+
+// item takes the item of a stream of ours.
+func (m *replyMux) item(token []byte, seq uint64, body []byte, now time.Time) *line {
+	index, secret, ok := wire.ParseID(string(token[:min(len(token), fewBytes)]))
+	table := *m.table.Load()
+	if !ok || index >= len(table) || secret == 0 {
+		return nil
+	}
+	s := table[index]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.secret != secret || s.left || s.stream == nil || !s.stream.next(seq, body, now) {
+		return nil
+	}
+	return &s.stream.line
+}
+
+// next takes an item if it is the next one; the first is not for it, which has metadata. The body is copied.
+func (l *line) next(seq uint64, body []byte, now time.Time) bool {
+	it := item{body: bytes.Clone(body)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead() || seq == 1 || l.in.Item(seq, len(body)) != nil {
+		return false
+	}
+	l.watch.Heard(now)
+	l.keep(it)
+	return true
+}
+
 // metadata keeps the application's headers (lock held).
 func (x *clientStream) metadata(app, trailer endpoint.Header) {
-	x.fresh = true
+	x.fresh.Store(true)
 	if app.Len() > 0 {
 		x.header = app
 	}
@@ -106,12 +151,13 @@ func (x *clientStream) admit(f *wire.Frame, m *nats.Msg) error {
 		return x.fault(errNoControl)
 	}
 	x.slot.ack, x.holder, x.instance, x.to = h, h, f.Instance, h.Subject
+	x.slot.stream = x
 	if strings.HasPrefix(h.Subject, wire.ImportRoot+".") {
 		x.watch.Probation(time.Now())
 	}
 	close(x.opened)
 	go x.bus.mux.acked.watch(x.slot, x.secret, h) // its lock is taken before a slot's
-	signal(x.room)
+	signal(x.clear)
 	signal(x.news)
 	return nil
 }

@@ -149,8 +149,7 @@ func (x *serverStream) open() error {
 		x.in = stream.NewReceiver(wire.DefaultGrant())
 	}
 	x.mu.Unlock()
-	op.bus.streams.enter(x)
-	x.self = op.control + string(wire.AppendCall(nil, x.id))
+	op.bus.streams.enter(x, op.control)
 	x.start(stream.NewWatch(time.Now(), x.meta.Heartbeat, op.spec.IdleTimeout))
 	first := x.to
 	err := op.bus.nc.PublishMsg(&nats.Msg{Subject: first, Reply: x.self, Header: nats.Header(wire.WriteOpen(op.bus.id))})
@@ -234,21 +233,27 @@ func (x *serverStream) put(ctx context.Context, body []byte, mediaType string) e
 	if mediaType == x.asked {
 		mediaType = ""
 	}
-	h := x.itemHeaders(seq, mediaType)
+	var h wire.Headers
 	if !x.heads && x.c.Reply.Len() > 0 {
-		h = wire.WriteItem(seq, mediaType)
 		if err := x.c.Reply.Fault(endpoint.Internal); err != nil {
 			return err
 		}
+		h = wire.WriteItem(seq, mediaType)
 		wire.WriteApp(h, &x.c.Reply)
+		err = x.publish(ctx, to, h, body)
+	} else {
+		err = x.publishItem(ctx, to, seq, mediaType, body)
 	}
-	switch err := x.publish(ctx, to, h, body); {
+	switch {
 	case err == nil:
 		x.heads = true
 		x.sent(len(body))
 		return nil
 	case errors.Is(err, nats.ErrMaxPayload):
 		x.bus.maxPayload.Store(x.bus.nc.MaxPayload())
+		if h == nil {
+			h = wire.WriteItem(seq, mediaType)
+		}
 		return endpoint.ResourceExhausted.Errorf("an item has %d bytes with its headers, the broker takes %d", len(body)+wire.Size(h), x.bus.nc.MaxPayload()).
 			WithReason(endpoint.ReasonReplyTooLarge)
 	default:

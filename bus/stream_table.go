@@ -19,8 +19,8 @@ type streams struct {
 	open map[uint64]*serverStream
 }
 
-// enter names a stream.
-func (s *streams) enter(x *serverStream) {
+// enter names a stream, whose control subject begins so.
+func (s *streams) enter(x *serverStream, control string) {
 	var b [8]byte
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -31,6 +31,7 @@ func (s *streams) enter(x *serverStream) {
 		_, _ = crand.Read(b[:]) // never fails, says its documentation
 		x.id = binary.LittleEndian.Uint64(b[:])
 	}
+	x.self = control + string(wire.AppendCall(nil, x.id))
 	s.open[x.id] = x
 }
 

@@ -27,6 +27,8 @@ type uplink struct {
 	made, lost atomic.Uint64                      // the latest epoch that began, and the latest known to be over
 	severed    atomic.Pointer[func(uint64, bool)] // is told when one is
 
+	items atomic.Pointer[itemTaker] // who takes items of streams
+
 	leaving atomic.Pointer[func()]        // is told when the server is about to end
 	gate    atomic.Pointer[chan struct{}] // closed when calls may go on; nil while they may
 }
@@ -64,7 +66,7 @@ func (u *uplink) Dial(network, address string) (net.Conn, error) {
 	}
 	o := newOutlet(c, u.patience)
 	o.epoch = u.made.Add(1)
-	o.silence, o.sever = u.silent, u.sever
+	o.silence, o.sever, o.items = u.silent, u.sever, &u.items
 	u.latest.Store(o)
 	u.address = address
 	return o, nil

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -155,12 +156,19 @@ func (h *half) use() {
 	if len(h.queue) == 0 {
 		return
 	}
-	g, due := h.r.Use(h.queue[0])
+	due := h.r.Use(h.queue[0])
 	h.queue = h.queue[1:]
 	h.used++
-	if due {
-		h.back = append(h.back, frame{grant: g})
+	if !due {
+		return
 	}
+	switch rapid.IntRange(0, 3).Draw(h.t, "window") {
+	case 0:
+		h.r.Widen()
+	case 1:
+		h.r.Narrow()
+	}
+	h.back = append(h.back, frame{grant: h.r.TopUp(time.Time{})})
 }
 
 func (h *half) grant() {

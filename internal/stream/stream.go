@@ -22,6 +22,7 @@ package stream
 
 import (
 	"errors"
+	"time"
 
 	"postbus.example/internal/wire"
 )
@@ -90,14 +91,16 @@ func (s *Sender) Grant(g wire.Grant) error {
 // Receiver is the half that receives. The zero value is at its end: who sends to it is at fault.
 type Receiver struct {
 	open               bool
-	window             wire.Grant // how far ahead of what was used the sender may be
+	least, window      wire.Grant // how far ahead of what was used the sender may be, at first and now
 	got, used, granted wire.Grant
-	announced          uint64 // by the last beat, and not here yet; 0: nothing
+	starved            bool      // since credit was granted, all that came was used at some time
+	topped             time.Time // when it was
+	announced          uint64    // by the last beat, and not here yet; 0: nothing
 }
 
 // NewReceiver returns a receiver that grants a window, which the sender knows of.
 func NewReceiver(window wire.Grant) Receiver {
-	return Receiver{open: true, window: window, granted: window}
+	return Receiver{open: true, least: window, window: window, granted: window}
 }
 
 // Open reports whether more may come.
@@ -150,17 +153,56 @@ func (r *Receiver) Beat(position uint64) error {
 	return nil
 }
 
-// Use says that an item was consumed. When half of the window is used, it returns what to grant.
-func (r *Receiver) Use(size int) (g wire.Grant, due bool) {
+// Use says that an item was consumed, and reports whether half of the window is: then it is time to grant more.
+func (r *Receiver) Use(size int) (due bool) {
 	r.used.Messages++
 	r.used.Bytes += uint64(size)
+	r.starved = r.starved || r.used.Messages == r.got.Messages
 	left, bytes := r.granted.Messages-r.used.Messages, int64(r.granted.Bytes-r.used.Bytes)
-	if !r.open || left > r.window.Messages/2 && bytes > int64(r.window.Bytes/2) {
-		return wire.Grant{}, false
-	}
+	return r.open && (left <= r.window.Messages/2 || bytes <= int64(r.window.Bytes/2))
+}
+
+// Used is how many items were consumed.
+func (r *Receiver) Used() uint64 { return r.used.Messages }
+
+// TopUp grants what the window has room for.
+func (r *Receiver) TopUp(now time.Time) wire.Grant {
 	r.granted.Messages = max(r.granted.Messages, r.used.Messages+r.window.Messages)
 	r.granted.Bytes = max(r.granted.Bytes, r.used.Bytes+r.window.Bytes)
-	return r.granted, true
+	r.starved, r.topped = false, now
+	return r.granted
+}
+
+// How long half of a window lasts that is worth its memory.
+const brisk = time.Second
+
+// MaxWindow is how far a window grows.
+func MaxWindow() wire.Grant { return wire.Grant{Messages: 1 << 10, Bytes: 1 << 20} }
+
+// Tight reports whether more would come if the window were larger: it is used fast, and who uses it had to wait. It is asked when
+// it is time to grant more.
+func (r *Receiver) Tight(now time.Time) bool {
+	return r.starved && !r.topped.IsZero() && now.Sub(r.topped) < brisk && r.window.Messages < MaxWindow().Messages
+}
+
+// Loose reports whether the window is larger than it has to be.
+func (r *Receiver) Loose(now time.Time) bool {
+	return r.window != r.least && now.Sub(r.topped) >= brisk
+}
+
+// Widen doubles the window, as far as that goes, and returns by how many bytes.
+func (r *Receiver) Widen() uint64 {
+	before, most := r.window, MaxWindow()
+	r.window.Messages = min(2*before.Messages, most.Messages)
+	r.window.Bytes = max(before.Bytes, min(2*before.Bytes, most.Bytes))
+	return r.window.Bytes - before.Bytes
+}
+
+// Narrow makes the window what it was at first, and returns by how many bytes it had grown. What was granted stays so.
+func (r *Receiver) Narrow() uint64 {
+	more := r.window.Bytes - r.least.Bytes
+	r.window = r.least
+	return more
 }
 
 // Granted is what was granted so far, nothing where nothing is to come.

@@ -11,6 +11,14 @@ import (
 
 var window = wire.Grant{Messages: 4, Bytes: 100}
 
+// use consumes an item, and grants more when it is time.
+func use(r *stream.Receiver, size int) (g wire.Grant, due bool) {
+	if due = r.Use(size); due {
+		g = r.TopUp(time.Time{})
+	}
+	return g, due
+}
+
 func TestCredit(t *testing.T) {
 	s, r := stream.NewSender(window), stream.NewReceiver(window)
 	send := func(size int) error {
@@ -23,12 +31,12 @@ func TestCredit(t *testing.T) {
 	assert.NoError(t, send(1000))
 	assert.True(t, !s.Ready(), "the balance is negative by one item")
 	assert.ErrorIs(t, r.Item(3, 0), stream.ErrOverrun)
-	g, due := r.Use(99)
+	g, due := use(&r, 99)
 	assert.True(t, due, "the balance is negative")
 	assert.Equal(t, g, wire.Grant{Messages: 5, Bytes: 199})
 	assert.NoError(t, s.Grant(g))
 	assert.True(t, !s.Ready(), "still negative")
-	g, due = r.Use(1000)
+	g, due = use(&r, 1000)
 	assert.True(t, due)
 	assert.Equal(t, g, wire.Grant{Messages: 6, Bytes: 1199})
 	assert.NoError(t, s.Grant(wire.Grant{Messages: 1, Bytes: 1}))
@@ -39,13 +47,51 @@ func TestCredit(t *testing.T) {
 		assert.NoError(t, send(0))
 	}
 	assert.True(t, !s.Ready(), "no message is left")
-	_, due = r.Use(0)
+	_, due = use(&r, 0)
 	assert.True(t, !due, "more than half is left")
-	g, due = r.Use(0)
+	g, due = use(&r, 0)
 	assert.True(t, due)
 	assert.Equal(t, g, wire.Grant{Messages: 8, Bytes: 1199})
 	assert.NoError(t, s.Grant(g))
 	assert.True(t, s.Ready())
+}
+
+// A window grows where its consumer is fast and waits, and shrinks when it is not fast any more.
+func TestWindowGrows(t *testing.T) {
+	small, most := wire.Grant{Messages: 64, Bytes: 256 << 10}, stream.MaxWindow()
+	r, now, seq := stream.NewReceiver(small), time.Now(), uint64(0)
+	half := func(behind int, took time.Duration) (tight, loose bool, g wire.Grant) {
+		now = now.Add(took)
+		for due := false; !due; {
+			for ; seq < r.Used()+1+uint64(behind); seq++ {
+				assert.NoError(t, r.Item(seq+1, 1))
+			}
+			due = r.Use(1)
+		}
+		if tight, loose = r.Tight(now), r.Loose(now); tight {
+			r.Widen()
+		}
+		if loose {
+			r.Narrow()
+		}
+		return tight, loose, r.TopUp(now)
+	}
+	half(0, 0) // now it is known when credit was granted
+	for want := uint64(128); want <= most.Messages; want *= 2 {
+		tight, _, g := half(0, time.Millisecond)
+		assert.True(t, tight)
+		assert.Equal(t, g.Messages-r.Used(), want)
+		assert.True(t, g.Bytes-r.Used() <= most.Bytes)
+	}
+	tight, loose, _ := half(0, time.Millisecond)
+	assert.True(t, !tight && !loose, "it is as large as it gets")
+	_, loose, _ = half(0, 2*time.Second)
+	assert.True(t, loose)
+	assert.Equal(t, r.Narrow(), uint64(0))
+	tight, _, _ = half(0, 2*time.Second)
+	assert.True(t, !tight, "this consumer is slow")
+	tight, _, _ = half(5, time.Millisecond)
+	assert.True(t, !tight, "this one did not wait")
 }
 
 func TestFaults(t *testing.T) {

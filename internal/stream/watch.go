@@ -26,6 +26,9 @@ func (w *Watch) Heard(now time.Time) { w.heard, w.probationEnd = now, time.Time{
 // Probation asks for one more frame within an interval.
 func (w *Watch) Probation(now time.Time) { w.probationEnd = now.Add(w.every) }
 
+// Idles reports whether Active is of any use.
+func (w *Watch) Idles() bool { return w.idle > 0 }
+
 // Active is called for whatever passes between the users of both ends.
 func (w *Watch) Active(now time.Time) { w.active = now }
 

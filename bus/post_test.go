@@ -1,0 +1,90 @@
+package bus
+
+import (
+	"bufio"
+	"net"
+	"testing"
+	"time"
+
+	"postbus.example/internal/assert"
+)
+
+// counted counts the system calls of an outlet.
+func counted(o *outlet) *int {
+	n, attempt := new(int), o.attempt
+	o.attempt = func(p []byte) (int, error) { // with the turn of who writes
+		*n++
+		return attempt(p)
+	}
+	return n
+}
+
+func posts(t *testing.T) (o *outlet, writes *int, far *bufio.Scanner) {
+	t.Helper()
+	near, end := sockets(t)
+	o = newOutlet(near, time.Minute)
+	assert.NoError(t, o.SetDeadline(time.Time{}))
+	t.Cleanup(func() { _ = o.Close() })
+	return o, counted(o), bufio.NewScanner(end)
+}
+
+// Messages that come fast share a system call, and none waits for the next.
+func TestPost(t *testing.T) {
+	o, writes, far := posts(t)
+	const n = 5000
+	item, size := []byte("HPUB x"), len("HPUB x")+len("a body\r\n")
+	go func() {
+		for range n {
+			for !o.reserve(size) {
+				time.Sleep(time.Millisecond)
+			}
+			assert.NoError(t, o.post(item, []byte("a body")))
+		}
+	}()
+	for range n {
+		assert.True(t, far.Scan())
+		assert.Equal(t, far.Text(), "HPUB xa body")
+	}
+	assert.Eventually(t, func() bool { return o.waiting.Load() == 0 })
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	t.Logf("%d messages in %d system calls", n, *writes)
+	assert.True(t, *writes < n/4)
+}
+
+// One that comes alone is written before post returns.
+func TestPostAlone(t *testing.T) {
+	o, _, far := posts(t)
+	for range 20 {
+		o.mu.Lock()
+		o.posted = time.Time{} // the last one was long ago
+		o.mu.Unlock()
+		assert.True(t, o.reserve(10))
+		assert.NoError(t, o.post([]byte("12345678"), nil))
+		assert.Equal(t, o.waiting.Load(), int64(0))
+		assert.True(t, far.Scan())
+	}
+}
+
+// What was posted goes out when who sends has to wait, and when the connection is closed.
+func TestPostAndFlush(t *testing.T) {
+	o, _, far := posts(t)
+	post := func() {
+		o.mu.Lock()
+		o.fast = burst // they come fast, and nobody looks
+		o.mu.Unlock()
+		assert.True(t, o.reserve(10))
+		assert.NoError(t, o.post([]byte("12345678"), nil))
+		assert.Equal(t, o.waiting.Load(), int64(10))
+	}
+	post()
+	o.flush()
+	assert.Equal(t, o.waiting.Load(), int64(0))
+	assert.True(t, far.Scan())
+	post()
+	assert.NoError(t, o.Close())
+	assert.True(t, far.Scan())
+	assert.ErrorIs(t, o.post([]byte("late"), nil), net.ErrClosed)
+	var none *outlet
+	none.flush()
+}

@@ -1,0 +1,182 @@
+package bus
+
+import (
+	"bytes"
+	"math"
+	"strconv"
+	"time"
+)
+
+// Items of streams are most of what a client reads that has some, and nats.go takes four allocations for the one header of each.
+// So the outlet takes them out of what is read, and passes on the rest:
+//
+//	network ──► receive ──► sieve ──► nats.go ──► subscription ──► deliver
+//	                          └──► line: the very next item of an open stream, with its number and nothing else
+//
+// What is out of the ordinary in any way goes the usual way: the first item, and each that comes while one before it is still on
+// that way. So order is kept, and what is wrong is found there.
+
+const (
+	sieved     = 8 << 10 // bytes of a message from which on the usual way costs little more
+	longLine   = 8 << 10 // bytes of a line that are waited for
+	itemHeader = "NATS/1.0\r\nRpc-Seq: "
+
+	maxItemHead = len(itemHeader) + 20 + len("\r\n\r\n") // bytes that count as payload
+)
+
+// sieve knows where it is in what is read. It is for one reader.
+type sieve struct {
+	on   bool   // what is read is the protocol, and it was seen from the beginning of a line on
+	skip int    // bytes to pass on that belong to a message
+	kept []byte // the beginning of what is not whole yet
+	out  itemTaker
+	now  time.Time // of this read, zero: not asked for
+	fed  *line     // that got an item and was not told yet
+
+	subject []byte // of the last item
+	line    *line  // that took it
+}
+
+// itemTaker takes an item; nil if it is to go the usual way. It must not block, and the bytes are not its own.
+type itemTaker interface {
+	item(subject []byte, seq uint64, body []byte, now time.Time) *line
+}
+
+// sift takes items out of p and returns how many bytes are to be passed on, which are moved to its beginning.
+func (s *sieve) sift(p []byte) int {
+	out, from, at := 0, 0, 0 // passed on are p[:out], and p[from:at] when it is moved there
+	for at < len(p) && s.on {
+		if s.skip > 0 {
+			n := min(s.skip, len(p)-at)
+			s.skip, at = s.skip-n, at+n
+			continue
+		}
+		size, whole := s.message(p[at:])
+		switch {
+		case !whole: // the rest comes with the next read
+			s.kept = append(s.kept, p[at:]...)
+			out += copy(p[out:], p[from:at])
+			s.tell(nil)
+			return out
+		case size > 0: // it was an item
+			out += copy(p[out:], p[from:at])
+			at += size
+			from = at
+		}
+	}
+	s.tell(nil)
+	return out + copy(p[out:], p[from:])
+}
+
+// message looks at what begins p: an item that was taken has a size; other messages and lines are to be skipped.
+func (s *sieve) message(p []byte) (size int, whole bool) {
+	end := bytes.IndexByte(p[:min(len(p), longLine)], '\n') + 1
+	if end == 0 {
+		s.on = len(p) < longLine
+		return 0, !s.on
+	}
+	line := p[:end]
+	switch line[0] {
+	case 'M', 'H':
+		n, ok := lastNumber(line)
+		if !ok {
+			s.on = false
+			return 0, true
+		}
+		all := end + n + len("\r\n")
+		if line[0] == 'H' && all <= sieved && s.out != nil {
+			if len(p) < all {
+				return 0, false
+			}
+			if s.item(line, p[end:end+n]) {
+				return all, true
+			}
+		}
+		s.skip = all
+	default:
+		s.skip = end
+	}
+	return 0, true
+}
+
+// lastNumber reads the number at the end of a line.
+func lastNumber(line []byte) (n int, ok bool) {
+	end := len(line) - len("\r\n")
+	if end < 1 || line[end] != '\r' {
+		return 0, false
+	}
+	at := bytes.LastIndexByte(line[:end], ' ') + 1
+	v, ok := number(line[at:end])
+	return int(v), ok && v <= math.MaxInt32
+}
+
+// number reads digits, fewer than would overflow.
+func number(p []byte) (n uint64, ok bool) {
+	if len(p) == 0 || len(p) > 18 {
+		return 0, false
+	}
+	for _, c := range p {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + uint64(c-'0')
+	}
+	return n, true
+}
+
+// item reports whether a message is an item that somebody took.
+func (s *sieve) item(head, data []byte) bool {
+	head, ok := bytes.CutPrefix(head[:len(head)-len("\r\n")], []byte("HMSG "))
+	if !ok {
+		return false
+	}
+	subject, rest, _ := bytes.Cut(head, []byte{' '})
+	_, rest, _ = bytes.Cut(rest, []byte{' '}) // behind the number of the subscription
+	length, _, _ := bytes.Cut(rest, []byte{' '})
+	n, ok := number(length) // a reply subject is none
+	if !ok || n > uint64(len(data)) || len(rest) <= len(length)+1 || bytes.IndexByte(rest[len(length)+1:], ' ') >= 0 {
+		return false
+	}
+	text, ok := bytes.CutPrefix(data[:n], []byte(itemHeader))
+	if !ok {
+		return false
+	}
+	text, ok = bytes.CutSuffix(text, []byte("\r\n\r\n"))
+	if !ok {
+		return false
+	}
+	seq, ok := number(text)
+	if !ok {
+		return false
+	}
+	if s.now.IsZero() {
+		s.now = time.Now()
+	}
+	if s.line == nil || !bytes.Equal(s.subject, subject) || !s.line.next(seq, data[n:], s.now) {
+		if s.line = s.out.item(subject, seq, data[n:], s.now); s.line == nil {
+			return false
+		}
+		s.subject = append(s.subject[:0], subject...)
+	}
+	s.tell(s.line)
+	return true
+}
+
+// tell lets the consumer of a line know when all that was read is there, or what came next is another's.
+func (s *sieve) tell(l *line) {
+	if s.fed != nil && s.fed != l {
+		signal(s.fed.news)
+	}
+	s.fed = l
+}
+
+// appendItem writes what stands before the body of an item that has a number and nothing else.
+func appendItem(dst []byte, to string, seq uint64, size int) []byte {
+	var room [20]byte
+	digits := strconv.AppendUint(room[:0], seq, 10)
+	n := len(itemHeader) + len(digits) + len("\r\n\r\n")
+	dst = append(append(append(dst, "HPUB "...), to...), ' ')
+	dst = append(strconv.AppendInt(dst, int64(n), 10), ' ')
+	dst = append(strconv.AppendInt(dst, int64(n+size), 10), "\r\n"...)
+	return append(append(append(dst, itemHeader...), digits...), "\r\n\r\n"...)
+}
