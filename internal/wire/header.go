@@ -124,7 +124,7 @@ func (r *Request) setHeader(name, v string) (ok bool) {
 		r.Timeout, r.HasTimeout = ParseTimeout(v)
 		return r.HasTimeout
 	case Sent:
-		r.Sent, r.HasSent = parseSent(v, 10)
+		r.Sent, r.HasSent = parseSent(v)
 		return r.HasSent
 	case ContentType:
 		if v != "" { // else it says nothing

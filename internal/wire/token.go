@@ -87,19 +87,22 @@ func MediaLetter(mediaType string) (byte, bool) {
 // can't be read, is an error for the caller; of such a token r has only that the caller is one of ours, and what it asked
 // to be told.
 func ParseToken(token string, r *Request) *endpoint.Error {
-	id, pairs, found := strings.Cut(token, "~")
-	if !found || len(token) > MaxToken || len(id) < minID || !alnum(id) {
+	if len(token) > MaxToken {
+		return nil
+	}
+	at, ok := part(token, 0)
+	if !ok || at == len(token) || at < minID {
 		return nil
 	}
 	out := Request{Own: true}
 	var seen uint32 // a bit for each key
 	why, bad := "", ""
-	for rest := true; rest; {
-		var pair string
-		pair, pairs, rest = strings.Cut(pairs, "~")
-		if pair == "" || pair[0] < 'a' || pair[0] > 'z' || !alnum(pair[1:]) {
+	for at < len(token) { // and a tilde is there
+		from := at + 1
+		if at, ok = part(token, from); !ok || at == from || token[from] < 'a' || token[from] > 'z' {
 			return nil
 		}
+		pair := token[from:at]
 		bit := uint32(1) << (pair[0] - 'a')
 		switch known, ok := out.setPair(pair[0], pair[1:]); {
 		case bad != "": // the first fault is told
@@ -118,13 +121,22 @@ func ParseToken(token string, r *Request) *endpoint.Error {
 	return nil
 }
 
+// part returns where the part of a token ends that begins at from, and whether it is made of digits alone.
+func part(token string, from int) (end int, ok bool) {
+	var all byte
+	for end = from; end < len(token) && token[end] != '~'; end++ {
+		all |= worth(token[end])
+	}
+	return end, all < noDigit
+}
+
 func (r *Request) setPair(key byte, v string) (known, ok bool) {
 	switch key {
 	case 'd':
 		r.Timeout, r.HasTimeout = ParseTimeout(v)
 		return true, r.HasTimeout
 	case 's':
-		r.Sent, r.HasSent = parseSent(v, 36)
+		r.Sent, r.HasSent = parseSent36(v)
 		return true, r.HasSent
 	case 'm':
 		r.MediaType = mediaOf(v)
@@ -158,12 +170,26 @@ func mediaOf(letter string) string {
 const maxSent = 1 << 43
 
 // parseSent reads unix milliseconds that a clock can show, in digits alone.
-func parseSent(v string, base int) (int64, bool) {
+func parseSent(v string) (int64, bool) {
 	if v == "" || !alnum(v[:1]) { // ParseInt would take a sign
 		return 0, false
 	}
-	n, err := strconv.ParseInt(v, base, 64)
+	n, err := strconv.ParseInt(v, 10, 64)
 	return n, err == nil && n < maxSent
+}
+
+// parseSent36 is parseSent in base 36, of digits in either case. A token has one in each call.
+func parseSent36(v string) (n int64, ok bool) {
+	for i := range len(v) {
+		d := worth(v[i])
+		if d >= 36 {
+			d -= 26 // a small letter
+		}
+		if n = n*36 + int64(d); d >= 36 || n >= maxSent {
+			return 0, false
+		}
+	}
+	return n, v != ""
 }
 
 // packTrace takes a traceparent of version 00: 16 bytes trace id, 8 bytes span id, flags.
