@@ -36,6 +36,8 @@ type batcher struct {
 
 	mu    sync.Mutex
 	next  outbound
+	many  int // calls that the last frame had
+	bytes int // that it had
 	spare []byte
 }
 
@@ -75,7 +77,7 @@ func (b *batcher) add(place *outlet, room int, r *sending) bool {
 		return false
 	}
 	if len(f.members) == 0 {
-		f.place, f.epoch = place, r.epoch
+		b.begin(place, r.epoch)
 	}
 	f.data = wire.AppendEntry(f.data, token, r.body)
 	f.members = append(f.members, member{r.slot, r.secret})
@@ -87,18 +89,29 @@ func (b *batcher) add(place *outlet, room int, r *sending) bool {
 		b.mu.Unlock()
 		return true
 	}
-	if !full && r.now.After(b.until) {
-		b.stepBack(r.now)
+	if !full && r.now.After(b.until) && b.stepBack(place, r) {
+		r.held = place
 	}
 	out := b.take()
-	if len(out.members) == 1 && out.members[0].slot == r.slot && !b.bus.eager {
+	alone := len(out.members) == 1 && out.members[0].slot == r.slot && !b.bus.eager
+	if alone {
 		b.spare = out.data[:0]
-		b.mu.Unlock()
-		return false
 	}
 	b.mu.Unlock()
-	b.send(out, r.now)
-	return true
+	if !alone {
+		b.send(out, r.now)
+	}
+	return !alone
+}
+
+// begin makes room for a frame like the last one (lock held).
+func (b *batcher) begin(place *outlet, epoch uint64) {
+	f := &b.next
+	f.place, f.epoch = place, epoch
+	f.members = make([]member, 0, max(b.many, 1))
+	if cap(f.data) == 0 {
+		f.data = make([]byte, 0, b.bytes+b.bytes/8)
+	}
 }
 
 // sendsTo notes that a call goes alone.
@@ -121,16 +134,26 @@ func (b *batcher) unwelcome(e *endpoint.Error) bool {
 // most is how many bytes a frame may have.
 func (b *batcher) most() int { return min(wire.MaxBatch, int(b.bus.maxPayload.Load())) }
 
-// stepBack lets others add their calls (lock held).
-func (b *batcher) stepBack(since time.Time) {
+// stepBack lets others add their calls (lock held). Frames that become full meanwhile wait in the outlet, so that one system call
+// writes them all: held says that the caller is to let it write. Who would go alone, which costs as much as a whole frame, steps back
+// once more, and needs not do so at the outlet.
+func (b *batcher) stepBack(place *outlet, r *sending) (held bool) {
 	before := b.frames
 	b.gathering = true
 	b.mu.Unlock()
+	held = place.hold()
 	runtime.Gosched()
-	now := time.Now()
 	b.mu.Lock()
+	if held && len(b.next.members) == 1 {
+		b.mu.Unlock()
+		runtime.Gosched()
+		b.mu.Lock()
+	}
 	b.gathering = false
-	b.judge(now, now.Sub(since), b.frames-before)
+	now := time.Now()
+	b.judge(now, now.Sub(r.now), b.frames-before)
+	r.now = now
+	return held
 }
 
 // take takes what is there (lock held).
@@ -138,6 +161,9 @@ func (b *batcher) take() outbound {
 	out := b.next
 	b.next = outbound{data: b.spare[:0]}
 	b.spare = nil
+	if len(out.members) > 0 {
+		b.many, b.bytes = len(out.members), len(out.data)
+	}
 	return out
 }
 

@@ -49,11 +49,31 @@ func (o *outlet) put(head, body []byte, now time.Time) (time.Time, error) {
 	return now, nil
 }
 
-// write is put for who has gathered already.
+// hold has what is put, and what write writes, wait for let; false where somebody gathers already, or there is no outlet.
+func (o *outlet) hold() bool {
+	if o == nil {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	held := !o.gathering
+	o.gathering = true
+	return held
+}
+
+// let writes what was held.
+func (o *outlet) let() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.gathering = false
+	o.push()
+}
+
+// write is put for who has gathered already. It writes where somebody else gathers only if much waits.
 func (o *outlet) write(head, body []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering {
+	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering && o.held < writeChunk {
 		return err
 	}
 	o.push()

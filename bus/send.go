@@ -26,6 +26,7 @@ type sending struct {
 	at        time.Time // when it was sent; zero: not known
 	room      []byte    // where the request is composed
 	from, end int       // of the reply subject in it
+	held      *outlet   // what waits there until this was put
 	framed    bool      // it may go in a frame
 	sampled   bool      // it asks who answers, see terms
 	gone      bool      // its caller left
@@ -39,6 +40,9 @@ func (p *proxy) send(ctx context.Context, c *endpoint.Call, r *sending) error {
 	room := p.bus.mux.rooms.Get().(*[]byte) // and not the call's own: it would keep it for as long as it waits
 	r.room = (*room)[:0]
 	err := p.transmit(ctx, c, r)
+	if r.held != nil {
+		r.held.let()
+	}
 	*room, r.room = r.room, nil
 	p.bus.mux.rooms.Put(room)
 	return err
