@@ -166,7 +166,7 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 // openInbox subscribes to the replies and makes sure that the broker lets us.
 func (b *Bus) openInbox(prefix string) error {
 	before := b.nc.LastError()
-	mux, err := newReplyMux(b.nc, prefix, newPeers(b))
+	mux, err := newReplyMux(b.nc, prefix, newPeers(b), b.up.crowded)
 	if err != nil {
 		return connectError(err, "subscribe to replies")
 	}

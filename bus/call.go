@@ -210,6 +210,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 				}
 				continue
 			}
+			p.bus.mux.relayed(r.slot)
 			if err := p.bus.unread(msg, r.went(p.batch)); err != nil {
 				return nil, err
 			}

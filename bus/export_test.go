@@ -67,6 +67,30 @@ func (b *Bus) Canceled() int {
 	return n
 }
 
+// Crowd has the program's own work keep the processors busy, for as long as the connection lasts.
+func (b *Bus) Crowd() {
+	o := b.up.latest.Load()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.until = time.Now().Add(time.Hour)
+	o.crowded.Store(true)
+}
+
+// Lead has somebody lead those who are to be woken, who never does.
+func (b *Bus) Lead() { b.mux.relay.add(due{}) }
+
+// Relaying returns how many wait to be woken by another caller, or are about to wake one.
+func (b *Bus) Relaying() int {
+	r := &b.mux.relay
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(r.queue) - r.head
+	if r.leads && n == 0 {
+		n = 1
+	}
+	return n
+}
+
 // Waiting returns how many bytes wait to be written.
 func (b *Bus) Waiting() int { return int(b.up.latest.Load().waiting.Load()) }
 

@@ -3,6 +3,7 @@ package bus
 import (
 	"net"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,6 +25,7 @@ const (
 	worth     = 20 * time.Microsecond  // of stepping back, for each frame that it gathers
 	leastRest = time.Millisecond       // without stepping back, after one that took too long
 	mostRest  = time.Second
+	restMore  = 8 // times as long, after the next one: what busy processors take is lost for all who wait
 )
 
 // gatherer is what an outlet knows of those who gather.
@@ -32,6 +34,7 @@ type gatherer struct {
 	frames    int           // that were put
 	until     time.Time     // nobody steps back before
 	rest      time.Duration // for how long, after the next that takes too long
+	crowded   atomic.Bool   // the program's own work keeps the processors busy
 }
 
 // put appends a message, for which room was reserved, and has it written. It does not wait for the network. It returns what
@@ -109,15 +112,18 @@ func (o *outlet) stepBack(since time.Time) time.Time {
 
 // judge decides whether to step back again. Where the program's own work keeps the processors busy, who steps back is only
 // resumed after it, and all that was gathered waits so long. That is not told from a moment that the system took away, so the
-// rest is short at first and doubles.
+// rest is short at first and grows.
 func (g *gatherer) judge(now time.Time, took time.Duration, got int) {
 	switch {
 	case took > tooLong && time.Duration(got)*worth < took:
-		g.rest = min(max(2*g.rest, leastRest), mostRest)
+		g.rest = min(max(restMore*g.rest, leastRest), mostRest)
 		g.until = now.Add(g.rest)
 	case g.rest > 0:
 		g.rest /= 2
+	default:
+		return
 	}
+	g.crowded.Store(g.rest >= leastRest)
 }
 
 // push writes what was gathered (lock held, and not while it writes).

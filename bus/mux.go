@@ -32,6 +32,9 @@ type replyMux struct {
 	tombs tombs
 	acked *peers // takes acks; nil: they are replies like any other
 
+	relay   relay
+	crowded func() bool // who is woken waits behind the program's own work
+
 	late atomic.Uint64 // replies that nobody waited for
 
 	rooms sync.Pool // of *[]byte, where requests are composed
@@ -46,6 +49,7 @@ type slot struct {
 	timer  *time.Timer
 	fires  time.Time // when the timer does; zero: it is not set
 	given  bool      // something was, to the call that waits
+	due    bool      // something will be, see relay
 	secret uint64    // of the call that waits, 0 if none
 	sink   func(*nats.Msg)
 	ack    *holder   // who has the call, once it said so
@@ -58,6 +62,8 @@ type slot struct {
 	many   bool      // whoever listens may have the call, see crowd
 	sends  request
 	stream *clientStream // that is open
+
+	leads atomic.Bool // who reads what is in ch wakes the next one, see relay
 }
 
 // request is what a slot knows of the request that its call is about to send. The zero value is none's.
@@ -77,10 +83,10 @@ const (
 	manySlots  = 1 << 12
 )
 
-func newReplyMux(nc *nats.Conn, prefix string, acked *peers) (*replyMux, error) {
+func newReplyMux(nc *nats.Conn, prefix string, acked *peers, crowded func() bool) (*replyMux, error) {
 	var seed [32]byte
 	_, _ = crand.Read(seed[:]) // never fails, says its documentation
-	m := &replyMux{prefix: prefix + ".", acked: acked, random: rand.NewChaCha8(seed)}
+	m := &replyMux{prefix: prefix + ".", acked: acked, crowded: crowded, random: rand.NewChaCha8(seed)}
 	m.rooms.New = func() any { return new([]byte) }
 	m.table.Store(new([]*slot))
 	sub, err := nc.Subscribe(m.prefix+"*", m.deliver)
@@ -108,7 +114,7 @@ func (m *replyMux) open(r request, sink func(*nats.Msg)) (*slot, uint64) {
 	m.free = m.free[:len(m.free)-1]
 	secret := max(m.random.Uint64(), 1)
 	s.mu.Lock() // within the other, so that end misses no one
-	s.secret, s.sends, s.sink, s.given = secret, r, sink, false
+	s.secret, s.sends, s.sink, s.given, s.due = secret, r, sink, false, false
 	s.mu.Unlock()
 	return s, secret
 }
@@ -120,6 +126,9 @@ func (m *replyMux) end() {
 	table := *m.table.Load()
 	m.mu.Unlock()
 	m.raze()
+	for d, ok := m.relay.next(); ok; d, ok = m.relay.next() {
+		m.resume(d)
+	}
 	for _, s := range table {
 		s.mu.Lock()
 		if s.secret != 0 {
@@ -176,6 +185,7 @@ func (m *replyMux) close(s *slot) {
 		}
 	}
 	s.mu.Unlock()
+	m.relayed(s)
 	if h != nil {
 		m.acked.forget(h)
 	}
@@ -199,9 +209,8 @@ func (m *replyMux) answer(token string, body []byte) {
 		s := table[index]
 		s.mu.Lock()
 		if s.secret == secret && s.batch == nil && s.sink == nil && !s.left && s.part.Data == nil {
-			if s.part.Data = body; !s.give(&s.part) {
-				m.late.Add(1)
-			}
+			s.part.Data = body
+			m.wake(s, &s.part)
 			s.mu.Unlock()
 			return
 		}
@@ -245,9 +254,7 @@ func (m *replyMux) hand(token string, msg *nats.Msg, part bool) {
 			m.missed(s, secret, stream, msg)
 		}
 	default:
-		if !s.give(msg) {
-			m.late.Add(1)
-		}
+		m.wake(s, msg)
 		s.mu.Unlock()
 	}
 }
@@ -278,7 +285,7 @@ func (m *replyMux) missed(s *slot, secret uint64, stream bool, msg *nats.Msg) {
 func (s *slot) tell(secret uint64, verdict *nats.Msg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.secret == secret && !s.left {
+	if s.secret == secret && !s.left && !s.due {
 		s.give(verdict)
 		s.sends.to = ""
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 func testMux() *replyMux {
-	m := &replyMux{prefix: "_I.x.", random: rand.NewChaCha8([32]byte{1})}
+	m := &replyMux{prefix: "_I.x.", crowded: func() bool { return false }, random: rand.NewChaCha8([32]byte{1})}
 	m.table.Store(new([]*slot))
 	return m
 }

@@ -103,6 +103,12 @@ func (u *uplink) away() error {
 	return nil
 }
 
+// crowded reports whether the program's own work keeps the processors busy, as far as those who send have noticed.
+func (u *uplink) crowded() bool {
+	o := u.latest.Load()
+	return o != nil && o.crowded.Load()
+}
+
 // SkipTLSHandshake is asked by nats.go when it is about to put TLS on the connection that it just dialled. It does so itself
 // where that is not done beneath: where the user's dialer says what is to be done, or gave a connection that we don't know,
 // and where we don't know for sure how it would do it.
