@@ -98,7 +98,7 @@ func TestControlSubjectsAreNotFollowed(t *testing.T) {
 	var heard atomic.Int32
 	respond(t, nc, "trap.>", func(*nats.Msg) { heard.Add(1) })
 	respond(t, nc, "svc.echo", func(m *nats.Msg) {
-		_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Reply: "trap.delete", Data: m.Data, Header: nats.Header{"Rpc-Open": {"x"}}})
+		_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Reply: "trap.delete", Data: m.Data, Header: nats.Header{"Rpc-Next": {"x"}}})
 	})
 	got, err := echoer(caller, "svc.echo")(t.Context(), []byte("x"))
 	assert.NoError(t, err)

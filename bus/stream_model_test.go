@@ -189,11 +189,13 @@ func TestCallerModel(t *testing.T) {
 		f := caller.Feed("svc.fed")
 		defer f.End()
 		x := &callerModel{granted: 64}
-		if rapid.IntRange(0, 19).Draw(t, "open") > 0 {
+		burst := 0
+		if rapid.IntRange(0, 4).Draw(t, "open") > 0 {
 			x.opens(true)
 			f.Take(&nats.Msg{Reply: "_RPC.svc.i1.c.abc", Header: nats.Header(wire.WriteOpen("i1"))})
+			burst = rapid.IntRange(0, 100).Draw(t, "burst")
 		}
-		for range rapid.IntRange(0, 100).Draw(t, "burst") { // towards the end of the credit
+		for range burst { // towards the end of the credit
 			x.item(x.got + 1)
 			f.Take(&nats.Msg{Header: nats.Header(itemFrame(x.got)), Data: []byte(strconv.FormatUint(x.got, 10))})
 			if x.fault != endpoint.OK {
