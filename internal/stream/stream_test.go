@@ -179,3 +179,16 @@ func TestWatch(t *testing.T) {
 	look(24, stream.Nothing, time.Second)
 	look(25, stream.Idle, 0)
 }
+
+// An end that counts whatever came closes the half: nothing follows, and nothing is granted.
+func TestClosedReceiver(t *testing.T) {
+	r := stream.NewReceiver(wire.Grant{Messages: 2, Bytes: 100})
+	assert.NoError(t, r.Item(1, 1))
+	r.Close()
+	assert.True(t, !r.Open())
+	assert.ErrorIs(t, r.Item(2, 1), stream.ErrAfterEnd)
+	assert.ErrorIs(t, r.End(1), stream.ErrAfterEnd)
+	_, due := r.Use(1)
+	assert.True(t, !due)
+	assert.Equal(t, r.Granted(), wire.Grant{})
+}
