@@ -53,3 +53,6 @@ func (f *Fed) End() {
 	f.x.until = time.Now() // no longer than that waits for an open
 	f.x.close(context.Background(), nil)
 }
+
+// Control has the bus take a message about a call of which it is the service.
+func (b *Bus) Control(call string, m *nats.Msg) { b.controlled(call, m) }
