@@ -213,3 +213,6 @@ func Quiet(l *slog.Logger, frames string) Option {
 		return WithLogger(l)(c)
 	}
 }
+
+// Grown returns by how many bytes the windows of streams to a bus are larger than at first.
+func (b *Bus) Grown() int { return int(b.grown.Load()) }

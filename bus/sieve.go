@@ -13,8 +13,8 @@ import (
 //	network ──► receive ──► sieve ──► nats.go ──► subscription ──► deliver
 //	                          └──► line: the very next item of an open stream, with its number and nothing else
 //
-// What is out of the ordinary in any way goes the usual way: the first item, and each that comes while one before it is still on
-// that way. So order is kept, and what is wrong is found there.
+// What is out of the ordinary in any way goes the usual way: an item that says more than its number, or is of a stream that is not
+// open, and each that comes while one before it is still on that way. So order is kept, and what is wrong is found there.
 
 const (
 	sieved     = 8 << 10 // bytes of a message from which on the usual way costs little more
@@ -56,7 +56,7 @@ func (s *sieve) sift(p []byte) int {
 		case !whole: // the rest comes with the next read
 			s.kept = append(s.kept, p[at:]...)
 			out += copy(p[out:], p[from:at])
-			s.tell(nil)
+			s.rest()
 			return out
 		case size > 0: // it was an item
 			out += copy(p[out:], p[from:at])
@@ -64,7 +64,7 @@ func (s *sieve) sift(p []byte) int {
 			from = at
 		}
 	}
-	s.tell(nil)
+	s.rest()
 	return out + copy(p[out:], p[from:])
 }
 
@@ -168,6 +168,12 @@ func (s *sieve) tell(l *line) {
 		signal(s.fed.news)
 	}
 	s.fed = l
+}
+
+// rest is what is done before the next read, which may take long.
+func (s *sieve) rest() {
+	s.tell(nil)
+	s.line = nil
 }
 
 // appendItem writes what stands before the body of an item that has a number and nothing else.

@@ -117,12 +117,12 @@ func (m *replyMux) item(token []byte, seq uint64, body []byte, now time.Time) *l
 	return &s.stream.line
 }
 
-// next takes an item if it is the next one; the first is not for it, which has metadata. The body is copied.
+// next takes an item if it is the next one. The body is copied.
 func (l *line) next(seq uint64, body []byte, now time.Time) bool {
 	it := item{body: bytes.Clone(body)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.dead() || seq == 1 || l.in.Item(seq, len(body)) != nil {
+	if l.dead() || l.in.Item(seq, len(body)) != nil {
 		return false
 	}
 	l.watch.Heard(now)

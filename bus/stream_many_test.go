@@ -16,6 +16,8 @@ import (
 	"postbus.example/codec"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
+	"postbus.example/internal/stream"
+	"postbus.example/internal/wire"
 )
 
 // memory is what the program holds, goroutines included, once garbage is collected.
@@ -113,6 +115,37 @@ func TestSlowConsumersBySocket(t *testing.T) {
 	nothingLeft(t, service, caller)
 }
 
+// The window of a consumer that is fast grows, so that a long way does not hold it back; of one that is slow again it shrinks.
+func TestWindowsGrowAndShrink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, service, caller := far(t)
+		latency(n)
+		var produced atomic.Int64
+		serve(t, service, "svc.flood", endpoint.NewServerStream(flooding(&produced), endpoint.Codec(codec.Raw)))
+		var at []time.Duration // when each thousandth came
+		start, i, most := time.Now(), 0, stream.MaxWindow()
+		for _, err := range bytesTail(caller, "svc.flood")(t.Context(), nil) {
+			assert.NoError(t, err)
+			if i++; i%1000 == 0 {
+				at = append(at, time.Since(start))
+			}
+			if i == 20_000 {
+				assert.Equal(t, caller.Grown(), int(most.Bytes-wire.DefaultGrant().Bytes))
+				assert.True(t, at[19]-at[18] < at[0]/2, "the last thousand took less time than the first")
+			}
+			if i > 20_000 {
+				time.Sleep(20 * time.Millisecond)
+			}
+			if i == 20_000+4*int(most.Messages) {
+				assert.Equal(t, caller.Grown(), 0)
+				assert.True(t, produced.Load() <= int64(i)+64, "nobody is further ahead than the credit")
+				break
+			}
+		}
+		allClean(t, service, caller)
+	})
+}
+
 // bySockets are two buses with connections to a server's port.
 func bySockets(t testing.TB) (service, caller *bus.Bus) {
 	t.Helper()
@@ -131,6 +164,7 @@ func allClean(t *testing.T, service, caller *bus.Bus) {
 	time.Sleep(time.Minute) // for tombs
 	synctest.Wait()
 	assert.Equal(t, caller.Slots()+caller.Tombs()+service.Streams(), 0)
+	assert.Equal(t, caller.Grown()+service.Grown(), 0)
 }
 
 // Thousands of streams wait on one connection. Canceled at once they end at once, in few messages, and leave nothing behind: no
@@ -222,4 +256,5 @@ func TestItemsOfAllSizesKeepTheirOrder(t *testing.T) {
 		assert.Equal(t, i, n)
 	}
 	nothingLeft(t, service, caller)
+	assert.Equal(t, caller.Grown()+service.Grown(), 0)
 }

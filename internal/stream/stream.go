@@ -165,7 +165,7 @@ func (r *Receiver) Use(size int) (due bool) {
 // Used is how many items were consumed.
 func (r *Receiver) Used() uint64 { return r.used.Messages }
 
-// TopUp grants what the window has room for.
+// TopUp grants what the window has room for. At the beginning that is nothing new, but says when it was.
 func (r *Receiver) TopUp(now time.Time) wire.Grant {
 	r.granted.Messages = max(r.granted.Messages, r.used.Messages+r.window.Messages)
 	r.granted.Bytes = max(r.granted.Bytes, r.used.Bytes+r.window.Bytes)
@@ -177,7 +177,7 @@ func (r *Receiver) TopUp(now time.Time) wire.Grant {
 const brisk = time.Second
 
 // MaxWindow is how far a window grows.
-func MaxWindow() wire.Grant { return wire.Grant{Messages: 1 << 10, Bytes: 1 << 20} }
+func MaxWindow() wire.Grant { return wire.Grant{Messages: 2 << 10, Bytes: 2 << 20} }
 
 // Tight reports whether more would come if the window were larger: it is used fast, and who uses it had to wait. It is asked when
 // it is time to grant more.
@@ -190,11 +190,11 @@ func (r *Receiver) Loose(now time.Time) bool {
 	return r.window != r.least && now.Sub(r.topped) >= brisk
 }
 
-// Widen doubles the window, as far as that goes, and returns by how many bytes.
+// Widen makes the window four times as large, as far as that goes, and returns by how many bytes.
 func (r *Receiver) Widen() uint64 {
 	before, most := r.window, MaxWindow()
-	r.window.Messages = min(2*before.Messages, most.Messages)
-	r.window.Bytes = max(before.Bytes, min(2*before.Bytes, most.Bytes))
+	r.window.Messages = min(4*before.Messages, most.Messages)
+	r.window.Bytes = max(before.Bytes, min(4*before.Bytes, most.Bytes))
 	return r.window.Bytes - before.Bytes
 }
 
