@@ -28,6 +28,8 @@ const (
 	staleAge    = 250 * time.Millisecond // of one that was wrong
 	censusQuiet = 10 * time.Millisecond  // the short silence, or twice as long as the answers took
 	doubtAge    = time.Minute            // of the last word of one that does not answer: it is forgotten then
+
+	maxResidents = 1 << 14
 )
 
 // census is who serves what. The zero value is ready to use. Its lock is the innermost.
@@ -173,7 +175,7 @@ func (n *census) counted(a *asking, i *Instance) {
 	}
 	r := resident{i.Service, i.ID}
 	old := n.known[r]
-	if old == nil && len(n.known) >= maxNames { // a peer may have made them up
+	if old == nil && len(n.known) >= maxResidents { // a peer may have made them up
 		return
 	}
 	if old != nil {

@@ -149,6 +149,10 @@ func (x *gathering) hear(m *nats.Msg) error {
 		k.answered[id] = true
 		delete(k.holders, id)
 	}
+	if id != "" && x.upForAll(err) {
+		x.lost[id] = nil
+		return nil
+	}
 	return x.deliver(id, reply, err)
 }
 

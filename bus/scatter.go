@@ -253,7 +253,6 @@ var errAbsent = endpoint.Unavailable.New("it is not there").WithReason(endpoint.
 func (x *gathering) take(r result) error {
 	x.waits--
 	e, _ := errors.AsType[*endpoint.Error](r.err)
-	deadline, _ := x.ctx.Deadline()
 	switch {
 	case e == nil:
 		x.p.bus.census.heard(r.of.resident)
@@ -266,8 +265,8 @@ func (x *gathering) take(r result) error {
 			x.lost[r.of.id] = errAbsent
 		}
 		return nil
-	case e.Code == endpoint.DeadlineExceeded && time.Until(deadline) < timeUp, e.Code == endpoint.Canceled && !e.Remote():
-		x.lost[r.of.id] = nil // the time of all is up
+	case x.upForAll(e), e.Code == endpoint.Canceled && !e.Remote():
+		x.lost[r.of.id] = nil
 		return nil
 	case e.Remote():
 		x.p.bus.census.heard(r.of.resident)
@@ -278,6 +277,12 @@ func (x *gathering) take(r result) error {
 		return nil
 	}
 	return x.deliver(r.of.id, r.message, r.err)
+}
+
+// upForAll reports whether the time of all is up: an instance that says so is a little ahead, and did not answer.
+func (x *gathering) upForAll(err error) bool {
+	deadline, _ := x.ctx.Deadline()
+	return endpoint.CodeOf(err) == endpoint.DeadlineExceeded && time.Until(deadline) < timeUp
 }
 
 // deliver gives a reply to the consumer, and waits for it.

@@ -296,3 +296,48 @@ func TestGatherMiddleware(t *testing.T) {
 		assert.Equal(t, inside.Load(), int32(3))
 	})
 }
+
+// With no other grants than those of its role and of discovery, everybody is found, called and canceled. Without the latter, one of
+// a group is heard.
+func TestGatherWithLeastPrivilege(t *testing.T) {
+	service, caller, s := pair(t)
+	other := as(t, s, "service", "_RI.svc", content(t))
+	slow := &member{Bus: other, wait: forGood, ended: make(chan error, 1)}
+	quick := &member{Bus: service, ended: make(chan error, 1)}
+	for _, m := range []*member{slow, quick} {
+		serve(t, m.Bus, "svc.count", endpoint.New(m.handle))
+	}
+	team := []*member{slow, quick}
+	h := gathers(team, gatherer(caller, endpoint.Stall(time.Second))(t.Context(), &AddRequest{1, 2}))
+	assert.NoError(t, h.err)
+	assert.Equal(t, h.said, []string{"1 3"})
+	assert.Equal(t, h.missing, []string{"0 no_answer"})
+	assert.ErrorIs(t, <-slow.ended, endpoint.Canceled)
+
+	s = least(t, nil)
+	for range 2 {
+		serve(t, as(t, s, "service", "_RI.svc", content(t)), "svc.count", endpoint.New(add))
+	}
+	h = gathers(nil, gatherer(as(t, s, "client", "_RI.cli"))(t.Context(), &AddRequest{1, 2}))
+	assert.NoError(t, h.err)
+	assert.Equal(t, h.said, []string{"? 3"})
+}
+
+// The consumer takes its time: that is no silence of the instances.
+func TestGatherSlowConsumer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bustest.NewNet(t)
+		team := squad(t, n, 10*ms, 20*ms, 30*ms)
+		caller := n.Connect("caller", quiet())
+		warm(t, caller, team)
+		got := 0
+		for r, err := range gatherer(caller, endpoint.Stall(50*ms))(t.Context(), &AddRequest{1, 2}) {
+			assert.NoError(t, err)
+			assert.NoError(t, r.Err)
+			time.Sleep(time.Second)
+			got++
+		}
+		assert.Equal(t, got, 3)
+		tidy(t, caller, team...)
+	})
+}
