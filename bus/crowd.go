@@ -32,7 +32,6 @@ type crowd struct {
 
 	until    time.Time
 	holders  map[string]*holder // who acked and did not answer yet, by id
-	answered map[string]bool    // by id
 	nameless int                // answers of those who don't say who they are
 	nobody   *endpoint.Error    // the broker's word
 }
@@ -72,7 +71,7 @@ func (k *crowd) next() (m *nats.Msg, ok, full bool) {
 // shout sends the request to all.
 func (x *gathering) shout() error {
 	b, k := x.p.bus, &x.crowd
-	k.news, k.holders, k.answered = make(chan struct{}, 1), map[string]*holder{}, map[string]bool{}
+	k.news, k.holders = make(chan struct{}, 1), map[string]*holder{}
 	k.until, _ = x.ctx.Deadline()
 	if gate := b.up.gate.Load(); gate != nil {
 		hold(*gate, k.until, x.ctx.Done())
@@ -88,8 +87,12 @@ func (x *gathering) shout() error {
 	if r.slot, r.secret = b.mux.open(request{r.to, now, r.epoch}, k.heard); r.slot == nil {
 		return b.ended()
 	}
+	if err := x.p.send(x.ctx, x.c, &r); err != nil {
+		b.mux.close(r.slot)
+		return err
+	}
 	k.slot = r.slot
-	return x.p.send(x.ctx, x.c, &r)
+	return nil
 }
 
 // listen hands over what came.
@@ -139,17 +142,11 @@ func (x *gathering) hear(m *nats.Msg) error {
 		return nil
 	}
 	id := c.Instance()
+	delete(k.holders, id)
 	switch {
 	case id == "":
 		k.nameless++
-	case k.answered[id]:
-		b.mux.late.Add(1)
-		return nil
-	default:
-		k.answered[id] = true
-		delete(k.holders, id)
-	}
-	if id != "" && x.upForAll(err) {
+	case x.upForAll(err):
 		x.lost[id] = nil
 		return nil
 	}
@@ -162,7 +159,7 @@ func (x *gathering) acked(id, control string) {
 	switch {
 	case h == nil:
 		x.p.bus.malformed.Add(1)
-	case !x.crowd.answered[h.instance] && x.crowd.holders[h.instance] == nil && len(x.crowd.holders) < maxNames:
+	case !x.answered[h.instance] && x.crowd.holders[h.instance] == nil && len(x.crowd.holders) < maxNames:
 		x.crowd.holders[h.instance] = h
 	}
 }
@@ -181,7 +178,7 @@ func (x *gathering) roll() error {
 	}
 	for _, m := range x.held {
 		switch {
-		case k.answered[m.id] || !m.direct && k.nameless > 0:
+		case x.answered[m.id] || !m.direct && k.nameless > 0:
 		case k.nobody == nil:
 			x.lost[m.id] = nil
 		case !m.doubtful:

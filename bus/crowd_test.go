@@ -15,6 +15,7 @@ import (
 
 	"postbus.example/bus"
 	"postbus.example/bus/bustest"
+	"postbus.example/codec"
 	"postbus.example/embedded"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
@@ -57,6 +58,20 @@ func TestGatherWithoutDiscovery(t *testing.T) {
 			h := gathers(team, gatherer(caller)(t.Context(), &AddRequest{1, 2}))
 			assert.Equal(t, h, heard{said: []string{"0 3", "1 3", "2 3"}, took: 850 * ms})
 		}
+		tidy(t, caller, team...)
+	})
+}
+
+// Where all who have no group take direct calls, each gets one, and nobody waits for silence.
+func TestGatherWithoutAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bustest.NewNet(t)
+		team := choir(t, n, 5*ms, 20*ms)
+		caller := n.Connect("caller", quiet())
+		warm(t, caller, team)
+		h := gathers(team, gatherer(caller)(t.Context(), &AddRequest{1, 2}))
+		assert.Equal(t, h, heard{said: []string{"0 3", "1 3"}, took: 20 * ms})
+		assert.Equal(t, team[0].ran.Load()+team[1].ran.Load(), int32(2))
 		tidy(t, caller, team...)
 	})
 }
@@ -113,6 +128,20 @@ func TestGatherWithoutDiscoveryNobody(t *testing.T) {
 		failed(t, h.err, endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted)
 		assert.Equal(t, h.took, 10*time.Second)
 		time.Sleep(time.Minute)
+		assert.Equal(t, caller.Slots()+caller.Tombs(), 0)
+	})
+}
+
+// What can't be sent leaves nothing behind.
+func TestGatherWithoutDiscoveryNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sighted(t)
+		caller := blind(t, n)
+		big := endpoint.Gather[[]byte, []byte](caller, "svc.count", endpoint.Codec(codec.Raw))
+		var last error
+		for _, last = range big(t.Context(), make([]byte, 2<<20)) {
+		}
+		failed(t, last, endpoint.ResourceExhausted, endpoint.ReasonRequestTooLarge, endpoint.NotSent)
 		assert.Equal(t, caller.Slots()+caller.Tombs(), 0)
 	})
 }

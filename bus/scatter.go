@@ -36,7 +36,6 @@ type gathering struct {
 	enough <-chan struct{} // nil when it is known who is there
 	way    way
 	held   []candidate // found, while it is open which way they are asked
-	asked  map[string]bool
 	crowd  crowd
 
 	members sync.WaitGroup
@@ -44,9 +43,10 @@ type gathering struct {
 	results chan result   // of the members
 	over    chan struct{} // closed when nobody takes results any more
 
-	said int                        // replies that the consumer got
-	last time.Time                  // when it had the last one
-	lost map[string]*endpoint.Error // who is known, and did not answer; and why, if that is known
+	said     int                        // replies that the consumer got
+	last     time.Time                  // when it had the last one
+	answered map[string]bool            // whose, of those who say who they are
+	lost     map[string]*endpoint.Error // who is known, and did not answer; and why, if that is known
 }
 
 // way is how the instances are asked.
@@ -80,7 +80,7 @@ func (p *proxy) gather(ctx context.Context, c *endpoint.Call) (any, error) {
 		return nil, p.bus.offline()
 	}
 	x := &gathering{
-		p: p, c: c, body: body, mediaType: mediaType, last: time.Now(), asked: map[string]bool{}, lost: map[string]*endpoint.Error{},
+		p: p, c: c, body: body, mediaType: mediaType, last: time.Now(), answered: map[string]bool{}, lost: map[string]*endpoint.Error{},
 		results: make(chan result), over: make(chan struct{}),
 	}
 	if _, ok := ctx.Deadline(); ok {
@@ -169,10 +169,9 @@ func (x *gathering) recruit() error {
 		return nil
 	}
 	for _, m := range x.p.bus.census.take(x.eye) {
-		if x.asked[m.id] || x.way == together { // who is found later has got the request to all, or will get the next one
-			continue
+		if x.way == together { // who is found later has got the request to all, or will get the next one
+			break
 		}
-		x.asked[m.id] = true
 		if x.held = append(x.held, m); x.way == undecided && m.direct && m.queue != "" {
 			x.way = onebyone // a request to all would reach one of its group
 		}
@@ -285,8 +284,15 @@ func (x *gathering) upForAll(err error) bool {
 	return endpoint.CodeOf(err) == endpoint.DeadlineExceeded && time.Until(deadline) < timeUp
 }
 
-// deliver gives a reply to the consumer, and waits for it.
+// deliver gives a reply to the consumer, and waits for it. Of several under one name the first counts.
 func (x *gathering) deliver(id string, message any, err error) error {
+	if x.answered[id] {
+		x.p.bus.mux.late.Add(1)
+		return nil
+	}
+	if id != "" {
+		x.answered[id] = true
+	}
 	x.said++
 	left := x.c.Send(&endpoint.Gathered{Instance: id, Message: message, Err: err})
 	x.last = time.Now()
@@ -303,6 +309,9 @@ func (x *gathering) finish() error {
 	}
 	if err := x.roll(); err != nil {
 		return err
+	}
+	for id := range x.answered {
+		delete(x.lost, id)
 	}
 	if x.said == 0 && len(x.lost) == 0 {
 		return x.silence()

@@ -109,13 +109,13 @@ func TestGatherMemberJoins(t *testing.T) {
 	})
 }
 
-// impostor answers as an instance of svc that serves svc.count, as often as times says, and nothing else.
-func impostor(t testing.TB, nc *nats.Conn, id, queue, features string, times int) {
+// impostor answers as an instance that serves svc.count, as often as times says, and nothing else.
+func impostor(t testing.TB, nc *nats.Conn, service, id string, times int) {
 	t.Helper()
 	info, err := json.Marshal(micro.Info{
-		ServiceIdentity: micro.ServiceIdentity{Name: "svc", ID: id, Version: "1.0.0"}, Type: micro.InfoResponseType,
+		ServiceIdentity: micro.ServiceIdentity{Name: service, ID: id, Version: "1.0.0"}, Type: micro.InfoResponseType,
 		Endpoints: []micro.EndpointInfo{{
-			Name: "count", Subject: "svc.count", QueueGroup: queue, Metadata: map[string]string{"rpc.v": "1", "rpc.features": features},
+			Name: "count", Subject: "svc.count", QueueGroup: "q", Metadata: map[string]string{"rpc.v": "1", "rpc.features": "ack,direct"},
 		}},
 	})
 	assert.NoError(t, err)
@@ -134,9 +134,14 @@ func TestGatherImpostors(t *testing.T) {
 		team := squad(t, n, 10*ms)
 		caller := n.Connect("caller", quiet())
 		peer := n.Dial("peer")
-		impostor(t, peer, "GONE", "q", "ack,direct", 1)
-		impostor(t, peer, "TWICE", "q", "ack,direct", 2)
-		impostor(t, peer, team[0].ID(), "q", "ack,direct", 1)
+		impostor(t, peer, "svc", "GONE", 1)
+		impostor(t, peer, "svc", "TWICE", 2)
+		impostor(t, peer, "svc", team[0].ID(), 1)
+		impostor(t, peer, "other", team[0].ID(), 1)
+		impostor(t, peer, "other", "TWICE", 1)
+		respond(t, peer, "_RPC.other.TWICE.e.svc.count", func(m *nats.Msg) {
+			time.AfterFunc(5*ms, func() { assert.NoError(t, m.Respond([]byte(`{"Sum":3}`))) })
+		})
 		var calls atomic.Int32
 		respond(t, peer, "_RPC.svc.TWICE.e.svc.count", func(m *nats.Msg) {
 			calls.Add(1)
@@ -147,7 +152,7 @@ func TestGatherImpostors(t *testing.T) {
 		assert.Equal(t, h, heard{said: []string{"? 1", "0 3"}, missing: []string{"? no_responders"}, took: 250 * ms})
 		assert.Equal(t, calls.Load(), int32(1))
 		assert.Equal(t, team[0].ran.Load(), int32(1))
-		assert.Equal(t, own(caller).Late, uint64(1))
+		assert.Equal(t, own(caller).Late, uint64(2))
 		assert.Equal(t, own(caller).Malformed, uint64(2), "answers of one instance but the first")
 		tidy(t, caller, team...)
 	})

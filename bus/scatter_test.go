@@ -327,7 +327,7 @@ func TestGatherWithLeastPrivilege(t *testing.T) {
 func TestGatherSlowConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := bustest.NewNet(t)
-		team := squad(t, n, 10*ms, 20*ms, 30*ms)
+		team := squad(t, n, 10*ms, 20*ms, 2040*ms)
 		caller := n.Connect("caller", quiet())
 		warm(t, caller, team)
 		got := 0

@@ -55,6 +55,31 @@ func Example() {
 	// hello world <nil>
 }
 
+// A gather has one reply of each instance that is known, whether it failed or did not answer at all.
+func ExampleGather() {
+	mux := endpoint.NewMux()
+	if err := mux.Serve("greeter.greet", endpoint.New(greet)); err != nil {
+		fmt.Println(err)
+	}
+	all := endpoint.Gather[*Greeting, *Greeting](mux, "greeter.greet")
+	for r, err := range all(context.Background(), &Greeting{Text: "all"}) {
+		missing, absent := errors.AsType[*endpoint.MissingError](r.Err)
+		switch {
+		case err != nil: // of the gather as a whole
+			fmt.Println(err)
+		case absent:
+			fmt.Println(missing.Instances)
+		case r.Err != nil: // of this instance
+			fmt.Println(r.Instance, r.Err)
+		default:
+			fmt.Println(r.Value.Text)
+		}
+	}
+	// Output:
+	//    the handler
+	// hello all
+}
+
 func ExampleChain() {
 	chain := endpoint.Chain(trace("outer"), trace("inner"))
 	h := chain(func(context.Context, *endpoint.Call) (any, error) {
