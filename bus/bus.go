@@ -62,6 +62,7 @@ type Bus struct {
 	taken    atomic.Pointer[map[string]*operation] // a copy of served, for callbacks: they never wait for a lock
 	acked    *ledger                               // of calls to us
 	streams  streams                               // to us
+	depot    depot                                 // for what is put together
 	kept     kept                                  // replies that wait for a connection
 	names    names                                 // of the services of instances elsewhere
 	events   chan nats.Status                      // of the connection
@@ -146,6 +147,7 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 	b.up.made.CompareAndSwap(0, 1) // the uplink makes none where a server is in this process, or the connection is adopted
 	b.events = nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED, nats.CLOSED)
 	b.maxPayload.Store(nc.MaxPayload())
+	b.depot.free = depotShare * int64(b.maxMessage)
 	b.denials = newDenials(b)
 	if err := b.openInbox(c.inboxPrefix + "." + newID()); err != nil {
 		nc.RemoveStatusListener(b.events)

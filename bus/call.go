@@ -3,6 +3,7 @@ package bus
 import (
 	"bytes"
 	"context"
+	"errors"
 	"reflect"
 	"strings"
 	"time"
@@ -101,12 +102,19 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 		return nil, endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 	}
 	r := sending{to: to, epoch: p.bus.up.epoch(), body: body, mediaType: mediaType, now: now, left: remains, done: done, before: p.bus.lastErrorOf()}
+	if p.bus.maxMessage > 0 && int64(len(body)) > p.bus.maxPayload.Load() {
+		return p.large(ctx, c, &r, deadline)
+	}
 	r.framed, r.sampled = batch.enter()
 	defer r.close(p.bus, batch, deadline)
 	if !r.open(p.bus) {
 		return nil, p.bus.ended()
 	}
 	if err := p.send(ctx, c, &r); err != nil {
+		if p.bus.maxMessage > 0 && errors.Is(err, nats.ErrMaxPayload) { // its headers are too much, or the broker takes less than it did
+			parcel := r // with a slot of its own
+			return p.large(ctx, c, &parcel, deadline)
+		}
 		return nil, err
 	}
 	reply, err := p.wait(ctx, c, &r, deadline)
@@ -218,6 +226,9 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 				p.batch.overheard()
 				r.acknowledged(msg, deadline)
 				continue
+			}
+			if wire.Announces(wire.Headers(msg.Header)) {
+				return p.download(ctx, c, r, msg, deadline)
 			}
 			return p.reply(c, msg, r.framed)
 		case <-r.done:

@@ -216,3 +216,10 @@ func Quiet(l *slog.Logger, frames string) Option {
 
 // Grown returns by how many bytes the windows of streams to a bus are larger than at first.
 func (b *Bus) Grown() int { return int(b.grown.Load()) }
+
+// Free returns how much room there is to put messages together.
+func (b *Bus) Free() int64 {
+	b.depot.mu.Lock()
+	defer b.depot.mu.Unlock()
+	return b.depot.free
+}

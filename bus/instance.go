@@ -21,16 +21,21 @@ const (
 	featureDirect  = "direct"
 	featureStreams = "streams"
 	featureFrames  = "frames"
+	featureChunks  = "chunks"
 )
 
 func (c *config) featuresOf(k endpoint.Kind) string {
-	switch {
-	case k != endpoint.UnaryKind:
+	if k != endpoint.UnaryKind {
 		return features + "," + featureStreams
-	case c.frameless || c.curbed.Load():
-		return features
 	}
-	return features + "," + featureFrames
+	has := features
+	if c.maxMessage > 0 {
+		has += "," + featureChunks
+	}
+	if !c.frameless && !c.curbed.Load() {
+		has += "," + featureFrames
+	}
+	return has
 }
 
 // root is where one instance of a service is addressed: one plain subscription, for direct calls and for what is to be said
@@ -60,7 +65,8 @@ func (b *Bus) openRoots(ops []*operation) {
 			b.rootless(op)
 		case op.spec.Kind == endpoint.UnaryKind:
 			op.jobs.acks(op.ack)
-		default:
+		}
+		if !r.denied && op.ready != nil {
 			op.control = r.subject + ".c."
 		}
 	}

@@ -52,6 +52,7 @@ type slot struct {
 	due    bool      // something will be, see relay
 	secret uint64    // of the call that waits, 0 if none
 	sink   func(*nats.Msg)
+	whole  bool      // of a call that has a sink: acks are taken as of others
 	ack    *holder   // who has the call, once it said so
 	left   bool      // its caller did, see tombs
 	until  time.Time // when nobody cares any more
@@ -177,7 +178,7 @@ func (m *replyMux) grow() {
 func (m *replyMux) close(s *slot) {
 	s.mu.Lock()
 	h, in := s.ack, s.in
-	s.secret, s.sink, s.ack, s.sends, s.batch, s.in, s.many, s.stream = 0, nil, nil, request{}, nil, nil, false, nil
+	s.secret, s.sink, s.whole, s.ack, s.sends, s.batch, s.in, s.many, s.stream = 0, nil, false, nil, request{}, nil, nil, false, nil
 	s.part.Data = nil
 	for len(s.ch) > 0 {
 		if msg := <-s.ch; !verdict(msg) {
@@ -238,7 +239,7 @@ func (m *replyMux) hand(token string, msg *nats.Msg, part bool) {
 		s.sends = request{} // the broker let it pass
 		s.mu.Unlock()
 		m.unpack(bt, msg)
-	case m.acked != nil && s.sink == nil && len(msg.Header) > 0 && len(msg.Data) == 0 && m.acked.take(s, msg):
+	case m.acked != nil && (s.sink == nil || s.whole) && len(msg.Header) > 0 && len(msg.Data) == 0 && m.acked.take(s, msg):
 		left := s.left
 		h := s.ack
 		s.mu.Unlock()

@@ -33,8 +33,8 @@ type operation struct {
 	meter   endpoint.Meter
 	jobs    dispatcher
 	parts   parts
-	control string                     // of a stream: what the control subjects begin with, "" where there are none
-	ready   chan struct{}              // of a stream: closed once its control subject is there, or denied
+	control string                     // what its control subjects begin with, "" where there are none
+	ready   chan struct{}              // of what has control subjects: closed once they are there, or denied
 	member  atomic.Pointer[membership] // nil before it is served
 }
 
@@ -72,7 +72,10 @@ func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middl
 	op.ctx, op.cancel = context.WithCancelCause(context.Background())
 	op.jobs = dispatcher{limit: b.concurrency, backlog: b.backlog, wait: b.backlogWait, run: op.run, refuse: op.refuse, waits: op.meter.Wait}
 	if s.Kind != endpoint.UnaryKind {
-		op.jobs.run, op.jobs.refuse, op.ready = op.runStream, op.refuseStream, make(chan struct{})
+		op.jobs.run, op.jobs.refuse = op.runStream, op.refuseStream
+	}
+	if s.Kind != endpoint.UnaryKind || b.maxMessage > 0 {
+		op.ready = make(chan struct{})
 	}
 	if s.Concurrency > 0 {
 		op.jobs.limit = s.Concurrency
@@ -183,6 +186,7 @@ func (op *operation) run(j job) {
 	c.SetInstance(op.bus.id)
 	var meta wire.Request
 	var failed *endpoint.Error
+	var parcel *serverParcel // that the request came in
 	ended := false
 	defer func() {
 		p := recover()
@@ -193,7 +197,10 @@ func (op *operation) run(j job) {
 			failed = op.fail(c, &j, &meta, endpoint.Internal.Wrap(errGoexit, "").WithReason(endpoint.ReasonPanic))
 		}
 		op.bus.acked.leave(j.by.speak())
-		if ended && p == nil && !j.by.held() {
+		if parcel != nil {
+			parcel.end()
+		}
+		if ended && p == nil && !j.by.held() && parcel == nil {
 			c.Release()
 		}
 		c.End()
@@ -207,6 +214,9 @@ func (op *operation) run(j job) {
 	ctx, err := op.accept(c, &j, &meta)
 	if err == nil && !j.by.begin(c) {
 		err = errGaveUp
+	}
+	if err == nil && meta.Size > 0 {
+		parcel, err = op.fetch(ctx, c, &j, &meta)
 	}
 	if err != nil {
 		failed = op.fail(c, &j, &meta, err)
@@ -227,6 +237,11 @@ func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (conte
 	if meta.Stream != "" {
 		return nil, endpoint.Unimplemented.Errorf("%s is unary, Rpc-Stream is %.80q", op.subject, meta.Stream)
 	}
+	if meta.Size > 0 {
+		if err := op.announced(meta); err != nil {
+			return nil, err
+		}
+	}
 	c.Attempt = meta.Attempt
 	if meta.Trace != "" {
 		c.SetTrace(meta.Trace)
@@ -238,7 +253,7 @@ func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (conte
 	if err := op.setBody(c, &j.msg.Data, meta); err != nil {
 		return nil, err
 	}
-	c.SetMaxReply(int(op.bus.maxPayload.Load()))
+	c.SetMaxReply(op.mostReply(j, meta))
 	return c.Begin(op.ctx, deadline), nil
 }
 
@@ -333,6 +348,12 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 	h, err := op.replyHeaders(c, meta, mediaType)
 	if err != nil {
 		return op.fail(c, j, meta, err)
+	}
+	if op.inChunks(j, meta, h, body) {
+		if err = op.ship(ctx, c, j, meta, h, body); err != nil {
+			return op.fail(c, j, meta, err)
+		}
+		return nil
 	}
 	switch err = op.bus.reply(op.bus.recipient(j, meta), h, body); {
 	case err == nil:

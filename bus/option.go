@@ -35,6 +35,8 @@ type config struct {
 	inboxPrefix                string
 	rpcRoot, srvRoot           string
 	headerMetadata             bool
+	maxMessage                 int  // bytes; 0: what the broker takes
+	compresses                 bool // messages in chunks
 	frameless                  bool
 	curbed                     atomic.Bool // takes none any more
 	eager                      bool        // every call goes in a frame, and nobody is asked: for tests
@@ -250,6 +252,35 @@ func WithHeaderMetadata() Option {
 func WithoutFrames() Option {
 	return func(c *config) error {
 		c.frameless = true
+		return nil
+	}
+}
+
+// maxMaxMessage is the most that WithMaxMessage takes.
+const maxMaxMessage = 1 << 30
+
+// WithMaxMessage lets unary requests and replies have up to so many bytes, beyond what the broker takes in one message, if the
+// other side has the option, too: they go in chunks, requests to one instance, beside which small calls go on. What is longer is
+// refused before it is sent (resource_exhausted). At most 1 GiB: what may be longer belongs in a stream. A bus puts together
+// four of the largest at once; beyond that requests wait as long as they may in the endpoint's backlog, and count there until
+// their handler has ended, and replies wait until their deadline. By default, and for items of streams always, the limit is the
+// broker's max_payload.
+func WithMaxMessage(bytes int) Option {
+	return func(c *config) error {
+		c.maxMessage = bytes
+		if bytes > maxMaxMessage {
+			return fmt.Errorf("WithMaxMessage: %d is more than %d", bytes, maxMaxMessage)
+		}
+		return positive("WithMaxMessage", bytes)
+	}
+}
+
+// WithCompression compresses what goes in chunks with S2: requests, and replies to callers that say they take it, as ours do. It
+// costs a processor some milliseconds for 10 MiB, and is worth it where the network is slow and messages are text. By default
+// nothing is compressed; what comes compressed is always read.
+func WithCompression() Option {
+	return func(c *config) error {
+		c.compresses = true
 		return nil
 	}
 }

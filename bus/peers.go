@@ -53,7 +53,7 @@ func (p *peers) take(s *slot, m *nats.Msg) bool {
 	}
 	if s.ack == nil {
 		s.ack = &holder{Control: c, instance: instance}
-	} else if s.ack.Subject != c.Subject {
+	} else if s.ack.Subject != c.Subject && (!s.ack.opened || s.ack.instance != instance) {
 		s.ack = &holder{Control: s.ack.Control, instance: s.ack.instance, shared: true}
 	}
 	return true

@@ -84,7 +84,7 @@ func (p *peers) watch(s *slot, secret uint64, h *holder) {
 		return
 	}
 	s.mu.Lock()
-	still, stream := s.secret == secret && s.ack == h, s.sink != nil
+	still, stream := s.secret == secret && s.ack == h, s.sink != nil && !s.whole
 	s.mu.Unlock()
 	if !still {
 		return

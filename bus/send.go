@@ -28,6 +28,8 @@ type sending struct {
 	from, end int       // of the reply subject in it
 	held      *outlet   // what waits there until this was put
 	framed    bool      // it may go in a frame
+	size      uint64    // of the request, where it goes in chunks
+	encoding  string    // of them
 	sampled   bool      // it asks who answers, see terms
 	gone      bool      // its caller left
 	until     time.Time // when to look at the clock
@@ -122,6 +124,7 @@ func (p *proxy) compose(c *endpoint.Call, r *sending) (h wire.Headers, err error
 	meta := wire.Request{
 		HasTimeout: true, Timeout: r.left, HasSent: true, Sent: r.now.UnixMilli(), MediaType: r.mediaType, Attempt: c.Attempt,
 		Ack: r.left > ackWorth, Trace: trace, Tell: c.Observed() || r.sampled || wire.Sampled(trace), // who looks at a trace wants to see who served it
+		MaxReply: uint64(p.bus.maxMessage), TakesS2: p.bus.maxMessage > 0, Size: r.size, Encoding: r.encoding,
 	}
 	b := append(append(append(r.room, "PUB "...), r.to...), ' ')
 	r.from = len(b)
@@ -178,7 +181,7 @@ func rest(meta *wire.Request, traced bool) wire.Headers {
 		set(wire.TraceParent, meta.Trace)
 		meta.Trace = ""
 	}
-	if meta.Attempt > 0 {
+	if meta.Attempt > 0 || meta.Size > 0 {
 		if h == nil {
 			h = wire.Headers{}
 		}

@@ -92,7 +92,7 @@ func (b *Bus) item(subject []byte, seq uint64, body []byte, now time.Time) *line
 		return b.mux.item(token, seq, body, now)
 	}
 	call := subject[bytes.LastIndexByte(subject, '.')+1:]
-	if x := b.streams.find(string(call[:min(len(call), fewBytes)])); x != nil && string(subject) == x.self && x.next(seq, body, now) {
+	if x, ok := b.streams.find(string(call[:min(len(call), fewBytes)])).(*serverStream); ok && string(subject) == x.self && x.next(seq, body, now) {
 		return &x.line
 	}
 	return nil

@@ -57,7 +57,7 @@ func (op *operation) runStream(j job) {
 		case !ended: // the handler ended its goroutine
 			failed = x.end(endpoint.Internal.Wrap(errGoexit, "").WithReason(endpoint.ReasonPanic))
 		}
-		op.bus.streams.leave(x)
+		op.bus.streams.leave(x.id)
 		c.End()
 		op.meter.Run(-1)
 		if failed == nil || failed.Reason() != endpoint.ReasonExpired || failed.Outcome() == endpoint.Executed { // else it is counted already
@@ -149,7 +149,7 @@ func (x *serverStream) open() error {
 		x.in = stream.NewReceiver(wire.DefaultGrant())
 	}
 	x.mu.Unlock()
-	op.bus.streams.enter(x, op.control)
+	op.bus.streams.enter(x)
 	x.start(stream.NewWatch(time.Now(), x.meta.Heartbeat, op.spec.IdleTimeout))
 	first := x.to
 	err := op.bus.nc.PublishMsg(&nats.Msg{Subject: first, Reply: x.self, Header: nats.Header(wire.WriteOpen(op.bus.id))})

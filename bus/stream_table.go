@@ -13,38 +13,49 @@ import (
 	"postbus.example/internal/wire"
 )
 
-// streams are those that an instance serves, by the names in their control subjects, which nobody can guess.
-type streams struct {
-	mu   sync.RWMutex
-	open map[uint64]*serverStream
+// party is what frames to a control subject are for: a stream, or a message in chunks.
+type party interface {
+	entered(id uint64)        // before anybody finds it
+	named()                   // by a probe
+	deliver(m *nats.Msg) bool // false for what may be about other calls, too
+	fail(err error)
+	since() uint64 // the epoch that it began in
 }
 
-// enter names a stream, whose control subject begins so.
-func (s *streams) enter(x *serverStream, control string) {
+// streams are those that an instance serves, and its messages in chunks, by the names in their control subjects, which nobody
+// can guess.
+type streams struct {
+	mu   sync.RWMutex
+	open map[uint64]party
+}
+
+// enter names a stream.
+func (s *streams) enter(x party) {
 	var b [8]byte
+	var id uint64
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
-		s.open = map[uint64]*serverStream{}
+		s.open = map[uint64]party{}
 	}
-	for x.id == 0 || s.open[x.id] != nil {
+	for id == 0 || s.open[id] != nil {
 		_, _ = crand.Read(b[:]) // never fails, says its documentation
-		x.id = binary.LittleEndian.Uint64(b[:])
+		id = binary.LittleEndian.Uint64(b[:])
 	}
-	x.self = control + string(wire.AppendCall(nil, x.id))
-	s.open[x.id] = x
+	x.entered(id)
+	s.open[id] = x
 }
 
-func (s *streams) leave(x *serverStream) {
-	if x.id == 0 {
+func (s *streams) leave(id uint64) {
+	if id == 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.open, x.id)
+	delete(s.open, id)
 }
 
-func (s *streams) find(call string) *serverStream {
+func (s *streams) find(call string) party {
 	id, ok := wire.ParseCall(call)
 	if !ok {
 		return nil
@@ -60,9 +71,9 @@ var errSevered = endpoint.Unavailable.New("the instance lost its connection").Wi
 // sever ends the streams that began on a lost connection, or one before it.
 func (s *streams) sever(epoch uint64) {
 	s.mu.RLock()
-	var lost []*serverStream
+	var lost []party
 	for _, x := range s.open {
-		if x.epoch <= epoch {
+		if x.since() <= epoch {
 			lost = append(lost, x)
 		}
 	}
@@ -110,7 +121,15 @@ func (b *Bus) post(to string, h wire.Headers) {
 	_ = b.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h)}) // who asked asks again
 }
 
-// deliver takes a frame to the control subject of the stream; false for those that may be about other calls, too.
+// entered implements party.
+func (x *serverStream) entered(id uint64) {
+	x.id, x.self = id, x.op.control+string(wire.AppendCall(nil, id))
+}
+
+// since implements party.
+func (x *serverStream) since() uint64 { return x.epoch }
+
+// deliver implements party.
 func (x *serverStream) deliver(m *nats.Msg) bool {
 	if garbled(m) {
 		x.fail(x.fault(errUnreadable))

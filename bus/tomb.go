@@ -147,4 +147,5 @@ type holder struct {
 	wire.Control
 	instance string
 	shared   bool // several instances say so
+	opened   bool // as what it opened said: an ack has another name for the call
 }

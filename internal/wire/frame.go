@@ -23,7 +23,7 @@ func ReadFrame(h Headers, body []byte, app, trailer *endpoint.Header) Frame {
 		return readControl(h, verb)
 	}
 	if v, ok := fold(h, Open); ok {
-		return Frame{Kind: sound(OpenFrame, word(v) && v != "" && len(body) == 0 && ReadReply(h, nil, app).Err == nil), Instance: v}
+		return readOpen(h, v, body, app)
 	}
 	if v, ok := fold(h, Seq); ok {
 		r := ReadReply(h, nil, app)

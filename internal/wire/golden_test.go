@@ -35,6 +35,7 @@ const (
 var full = wire.Request{
 	HasTimeout: true, Timeout: 1500 * time.Millisecond, HasSent: true, Sent: 1767225600123, MediaType: "application/proto",
 	Ack: true, Tell: true, Trace: trace, Attempt: 2, Stream: "server", Window: wire.DefaultGrant(), Heartbeat: 15 * time.Second,
+	MaxReply: 64 << 20, TakesS2: true,
 }
 
 func tokenOf(r *wire.Request) string {
@@ -99,6 +100,8 @@ func goldens(t testing.TB) map[string]string {
 	wire.WriteRequest(twins, &full)
 	opens := wire.Headers{}
 	wire.WriteRest(opens, &wire.Request{Stream: wire.StreamServer, Window: wire.DefaultGrant(), Heartbeat: wire.DefaultHeartbeat})
+	large := wire.Headers{}
+	wire.WriteRest(large, &wire.Request{Size: 32 << 20, Encoding: wire.S2})
 	sparse := wire.Headers{wire.TraceParent: {sampled}}
 	wire.WriteRest(sparse, &wire.Request{Attempt: 1})
 	return map[string]string{
@@ -141,6 +144,13 @@ func goldens(t testing.TB) map[string]string {
 		"stream_half":    message("HPUB", controlled, wire.WriteHalf(3), nil),
 		"stream_end":     message("HPUB", streamTo, end(t, 3, nil, "Lines", "3"), nil),
 		"stream_failed":  message("HPUB", streamTo, end(t, 32, errStream), nil),
+		"large_request":  message("HPUB", "svc.put "+largeTo, large, nil),
+		"large_open":     message("HPUB", largeTo+" "+controlled, wire.WriteOpen(instance), nil),
+		"large_chunk":    message("HPUB", controlled, wire.WriteItem(1, ""), []byte("... 131072 bytes ...")),
+		"large_window":   message("HPUB", largeTo, wire.WriteWindow(wire.Grant{Messages: 2052, Bytes: 1_572_864}), nil),
+		"large_reply":    message("HPUB", largeTo+" "+controlled, announcement(), nil),
+		"large_accept":   message("HPUB", controlled+" "+inbox+"0007063UfDVRKBz", wire.WriteWindow(wire.ChunkGrant()), nil),
+		"large_piece":    message("HPUB", inbox+"0007063UfDVRKBz", wire.WriteItem(1, ""), []byte("... 131072 bytes ...")),
 		"no_responders":  "HMSG " + replyTo + "\nNATS/1.0 503\nNats-Subject: svc.add\n",
 		"pub_ack":        message("MSG", replyTo, nil, []byte(`{"stream":"AUDIT","seq":42}`)),
 	}
@@ -165,6 +175,15 @@ func end(t testing.TB, count uint64, e *endpoint.Error, trailers ...string) wire
 		trailer.Add(trailers[i], trailers[i+1])
 	}
 	assert.NoError(t, wire.WriteEnd(h, count, e, &trailer))
+	return h
+}
+
+// largeTo is where the caller of a call with large messages listens.
+const largeTo = inbox + "0007063UfDVRKBz~d10000m~smjuohs3f~mr~a1~z13ydj4"
+
+func announcement() wire.Headers {
+	h := wire.Headers{"X-Rows": {"1"}}
+	wire.WriteAnnouncement(h, instance, 48<<20, "")
 	return h
 }
 

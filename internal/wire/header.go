@@ -59,7 +59,7 @@ func index(list []string, name string) int {
 }
 
 // requestHeaders are the reserved headers that are understood on a request. Others are ignored.
-var requestHeaders = [...]string{Timeout, Sent, ContentType, Ack, Tell, Attempt, Stream, Window, Heartbeat}
+var requestHeaders = [...]string{Timeout, Sent, ContentType, Ack, Tell, Attempt, Stream, Window, Heartbeat, SizeHeader, MaxReply}
 
 // ReadRequest adds what the headers of a request say to r, which may hold a token's metadata: a header of the same
 // meaning wins. Everything that is not the protocol's own goes to app. A header of the protocol that is malformed or
@@ -102,6 +102,9 @@ func ReadRequest(h Headers, r *Request, app *endpoint.Header) *endpoint.Error {
 	}
 	if traces == 1 && ValidTrace(trace) { // as W3C has it: a bad or repeated one is no trace
 		r.Trace = trace
+	}
+	if r.Size > 0 {
+		r.Encoding = takeEncoding(app)
 	}
 	return nil
 }
@@ -146,6 +149,12 @@ func (r *Request) setHeader(name, v string) (ok bool) {
 		var ok bool
 		r.Window, ok = ParseGrant(v)
 		return ok && r.Window.within(Grant{MaxAhead, MaxAheadBytes})
+	case SizeHeader:
+		r.Size, ok = parseSize(v, 10)
+		return ok
+	case MaxReply:
+		r.MaxReply, r.TakesS2, ok = parseMaxReply(v)
+		return ok
 	case Heartbeat:
 		var ok bool
 		r.Heartbeat, ok = ParseTimeout(v)
@@ -176,6 +185,9 @@ func WriteRequest(h Headers, r *Request) {
 	if ValidTrace(r.Trace) {
 		h[TraceParent] = []string{r.Trace}
 	}
+	if r.MaxReply > 0 {
+		h[MaxReply] = []string{maxReply(r)}
+	}
 	WriteRest(h, r)
 }
 
@@ -192,6 +204,9 @@ func WriteRest(h Headers, r *Request) {
 	}
 	if r.Heartbeat > 0 {
 		h[Heartbeat] = []string{string(AppendTimeout(nil, r.Heartbeat))}
+	}
+	if r.Size > 0 {
+		writeSize(h, r.Size, r.Encoding)
 	}
 }
 

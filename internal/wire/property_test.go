@@ -27,6 +27,9 @@ func metadata(t *rapid.T) wire.Request {
 	if r.HasTimeout {
 		r.Timeout = time.Duration(rapid.Int64Range(0, int64(wire.MaxTimeout)).Draw(t, "timeout"))
 	}
+	if rapid.Bool().Draw(t, "takes chunks") {
+		r.MaxReply, r.TakesS2 = rapid.Uint64Range(1, 1<<62).Draw(t, "max reply"), rapid.Bool().Draw(t, "takes s2")
+	}
 	if r.HasSent {
 		r.Sent = rapid.Int64Range(0, 1<<43-1).Draw(t, "sent")
 	}

@@ -63,7 +63,7 @@ func TestHeaderWinsOverToken(t *testing.T) {
 	assert.True(t, err == nil)
 	assert.Equal(t, got, wire.Request{
 		Own: true, HasTimeout: true, Timeout: 7 * time.Second, HasSent: true, Sent: 5,
-		MediaType: "application/json", Ack: true, Trace: sampled,
+		MediaType: "application/json", Ack: true, Trace: sampled, MaxReply: 64 << 20, TakesS2: true,
 	})
 
 	got, _, err = readRequest(wire.Headers{"Content-Type": {""}, "traceparent": {"garbage"}, "X-Other": {"1"}}, token)

@@ -96,12 +96,14 @@ const (
 type Frame struct {
 	Kind      FrameKind
 	Instance  string          // of an open
+	Size      uint64          // of an open: the reply is so long, and follows in chunks; 0: it is none
+	Encoding  string          // of them
 	Seq       uint64          // of an item; of a beat, that of what was sent last
 	Count     uint64          // of an end: how many items there were
 	Counted   bool            // it says so; an error reply does not
 	Grant     Grant           // of a window, or a beat
 	Granted   bool            // the beat has one
-	MediaType string          // of an item; "" means the request's
+	MediaType string          // of an item, or what an open announces; "" means the request's
 	Err       *endpoint.Error // of an end; nil if all went well
 }
 

@@ -56,6 +56,13 @@ func AppendToken(dst []byte, r *Request) []byte {
 	if r.Tell {
 		dst = append(dst, '~', 'i', '1')
 	}
+	if r.MaxReply > 0 {
+		key := byte('r')
+		if r.TakesS2 {
+			key = 'z'
+		}
+		dst = strconv.AppendUint(append(dst, '~', key), r.MaxReply, 36)
+	}
 	if b, ok := packTrace(r.Trace); ok {
 		dst = appendTrace(append(dst, '~', 't'), b)
 	}
@@ -145,6 +152,10 @@ func (r *Request) setPair(key byte, v string) (known, ok bool) {
 		r.Ack = v == "" || v == "1"
 	case 'i':
 		r.Tell = v == "" || v == "1"
+	case 'r', 'z':
+		r.MaxReply, ok = parseSize(v, 36)
+		r.TakesS2 = key == 'z'
+		return true, ok
 	case 't':
 		if b, ok := parseTrace(v); ok && isTrace(&b) {
 			r.Trace = unpackTrace(b)

@@ -45,7 +45,7 @@ func TestTokenIsRead(t *testing.T) {
 		id + "~a~i":                         own(func(r *wire.Request) { r.Ack, r.Tell = true, true }),
 		id + "~a2~i0":                       {Own: true},
 		id + "~x":                           {Own: true}, // unknown keys
-		id + "~x1~xyz~d1S~z":                timeout(time.Second),
+		id + "~x1~xyz~d1S~y":                timeout(time.Second),
 		id + "~t123":                        {Own: true}, // bad traces are no traces
 		id + "~t" + strings.Repeat("0", 34): {Own: true},
 		id + "~t" + strings.Repeat("z", 34): {Own: true},

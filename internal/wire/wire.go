@@ -26,7 +26,10 @@ const (
 	Window        = "Rpc-Window"
 	Heartbeat     = "Rpc-Heartbeat"
 	Details       = "Rpc-Details"
+	SizeHeader    = "Rpc-Size"
+	MaxReply      = "Rpc-Max-Reply"
 	EntryHeader   = "Rpc-Entry"
+	Encoding      = "Content-Encoding"
 	ServiceError  = "Nats-Service-Error"
 	ServiceCode   = "Nats-Service-Error-Code"
 )
@@ -55,6 +58,10 @@ type Request struct {
 	Stream     string
 	Window     Grant         // of a stream, the zero value if not said
 	Heartbeat  time.Duration // of a stream, 0 if not said
+	MaxReply   uint64        // bytes of a reply that the caller puts together, 0 if not said
+	TakesS2    bool          // it decodes S2 as well
+	Size       uint64        // the request is so long, and follows in chunks; 0: it is here
+	Encoding   string        // of chunks
 	Own        bool          // the reply subject is a token of this protocol: the caller is one of ours
 }
 

@@ -1,0 +1,332 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/endpoint"
+	"postbus.example/internal/stream"
+	"postbus.example/internal/wire"
+)
+
+// clientParcel is the caller's end.
+type clientParcel struct {
+	parcel
+	p    *proxy
+	c    *endpoint.Call
+	r    *sending
+	self string // where it listens
+
+	// guarded by the parcel's lock
+	holder   *holder    // who has the call, as what it opened or announced last said
+	opened   bool       // the request may come
+	whole    bool       // the last chunk of it is about to go, or has gone: it may be executed
+	comes    *nats.Msg  // announces the reply
+	as       wire.Frame // what it says
+	answered bool       // by answer
+	answer   *nats.Msg
+	pubAck   *nats.Msg // a stream's acknowledgement
+}
+
+func (p *proxy) parcel(c *endpoint.Call, r *sending) *clientParcel {
+	x := &clientParcel{p: p, c: c, r: r}
+	x.prepare(p.bus, endpoint.Internal)
+	return x
+}
+
+// large calls with a request that goes in chunks.
+func (p *proxy) large(ctx context.Context, c *endpoint.Call, r *sending, deadline time.Time) (reply any, err error) {
+	b := p.bus
+	if len(r.body) > b.maxMessage {
+		return nil, endpoint.ResourceExhausted.Errorf("the request has %d bytes, at most %d are sent", len(r.body), b.mostMessage()).
+			WithReason(endpoint.ReasonRequestTooLarge).WithOutcome(endpoint.NotSent)
+	}
+	x := p.parcel(c, r)
+	x.out = stream.NewSender(wire.ChunkGrant())
+	s, secret := b.mux.open(request{r.to, r.now, r.epoch}, x.deliver)
+	if s == nil {
+		return nil, b.ended()
+	}
+	s.mu.Lock()
+	s.whole = true
+	s.mu.Unlock()
+	r.slot, r.secret, r.framed = s, secret, false
+	bounded, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	defer func() { x.close(ctx, deadline, err) }()
+	if err = x.announce(bounded); err != nil {
+		return nil, err
+	}
+	return x.run(ctx, bounded, deadline)
+}
+
+// announce sends what comes before the chunks.
+func (x *clientParcel) announce(ctx context.Context) error {
+	b, r := x.bus, x.r
+	r.size = uint64(len(r.body))
+	if b.compresses {
+		r.encoding = wire.S2
+	}
+	room := b.mux.rooms.Get().(*[]byte)
+	defer b.mux.rooms.Put(room)
+	r.room = (*room)[:0]
+	h, err := x.p.compose(x.c, r)
+	if err != nil {
+		return err
+	}
+	x.self = string(r.token())
+	*room, r.room = r.room, nil
+	if b.up.lost.Load() >= r.epoch { // what is sent from now on nobody would call lost
+		return b.sendError(nats.ErrDisconnected, 0)
+	}
+	return x.publish(ctx, r.to, x.self, h, nil)
+}
+
+// run goes on until the call has ended.
+func (x *clientParcel) run(ctx, bounded context.Context, deadline time.Time) (any, error) {
+	var overlap <-chan time.Time
+	for sent := x.whole; ; {
+		x.mu.Lock()
+		answered, broke, comes, opened, pubAck := x.answered, x.broke, x.comes != nil, x.opened, x.pubAck
+		x.mu.Unlock()
+		var err error
+		switch {
+		case answered:
+			return x.finish()
+		case broke != nil:
+			return nil, x.certain(broke)
+		case bounded.Err() != nil:
+			return nil, x.certain(x.r.over(ctx, x.bus, deadline))
+		case comes:
+			var reply any
+			if reply, err = x.fetch(bounded); err == nil {
+				return reply, nil
+			}
+		case opened && !sent:
+			sent = true
+			err = x.send(bounded, x.r.body, x.r.encoding != "", x.commit)
+		default:
+			if pubAck != nil && overlap == nil {
+				overlap = time.After(overlapGrace)
+			}
+			select {
+			case <-x.news:
+			case <-bounded.Done():
+			case <-overlap:
+				return nil, x.p.overlap(pubAck)
+			}
+		}
+		x.mu.Lock()
+		known := x.answered || x.broke != nil || bounded.Err() != nil // they know better
+		x.mu.Unlock()
+		if err != nil && !known {
+			return nil, x.certain(err)
+		}
+	}
+}
+
+// commit says that the last chunk is about to go.
+func (x *clientParcel) commit() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.whole = true
+}
+
+// finish is what a message says that ended the call.
+func (x *clientParcel) finish() (any, error) {
+	x.mu.Lock()
+	m, whole := x.answer, x.whole
+	x.mu.Unlock()
+	if err := x.bus.unread(m, x.r.to); err != nil {
+		return nil, x.certain(err)
+	}
+	reply, err := x.p.reply(x.c, m, false)
+	if err == nil && !whole {
+		return nil, endpoint.Unimplemented.New("the service took the announcement of a request for the request").
+			WithReason(endpoint.ReasonProtocol).WithOutcome(endpoint.Executed)
+	}
+	return reply, err
+}
+
+// certain says of an error what is known of the call: nobody executes a request of which some is missing, and who announces a
+// reply has executed it.
+func (x *clientParcel) certain(err error) error {
+	e, ok := errors.AsType[*endpoint.Error](err)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case !ok || e.Remote():
+		return err
+	case x.comes != nil:
+		return e.WithOutcome(endpoint.Executed)
+	case !x.whole, e.Outcome() == endpoint.NotSent:
+		return e.WithOutcome(endpoint.NotExecuted)
+	}
+	return e
+}
+
+// download goes on with a call whose reply was announced.
+func (p *proxy) download(ctx context.Context, c *endpoint.Call, r *sending, announcement *nats.Msg, deadline time.Time) (reply any, err error) {
+	x := p.parcel(c, r)
+	x.whole = true
+	x.self = p.bus.mux.prefix + string(wire.AppendID(nil, r.slot.index, r.secret))
+	s := r.slot
+	s.mu.Lock()
+	s.sink, s.whole = x.deliver, true
+	x.deliver(announcement)
+	for len(s.ch) > 0 {
+		x.deliver(<-s.ch)
+	}
+	s.mu.Unlock()
+	bounded, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	defer func() { x.dismiss(err) }()
+	return x.run(ctx, bounded, deadline)
+}
+
+// fetch has the announced reply come.
+func (x *clientParcel) fetch(ctx context.Context) (any, error) {
+	x.mu.Lock()
+	as, m, to := x.as, x.comes, x.to
+	x.mu.Unlock()
+	switch {
+	case x.bus.maxMessage == 0:
+		return nil, x.fault(errOdd)
+	case as.Size > uint64(x.bus.maxMessage):
+		return nil, endpoint.ResourceExhausted.Errorf("the reply has %d bytes, at most %d are taken", as.Size, x.bus.mostMessage()).
+			WithReason(endpoint.ReasonReplyTooLarge)
+	case as.Encoding != "" && as.Encoding != wire.S2:
+		return nil, endpoint.Internal.Errorf("the reply has content encoding %.80q, which this caller can't decode", as.Encoding).
+			WithReason(endpoint.ReasonMediaType)
+	}
+	size := int64(as.Size)
+	err := x.bus.depot.take(size, ctx.Done(), func() error {
+		x.mu.Lock()
+		broke := x.broke
+		waits := time.Since(x.heard) >= parcelPause
+		x.mu.Unlock()
+		if waits {
+			x.grant(to, x.self, wire.Grant{}) // we are still here
+		}
+		return errors.Join(ctx.Err(), broke)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer x.bus.depot.give(size)
+	x.expect(as.Size, as.Encoding)
+	x.grant(to, x.self, wire.ChunkGrant())
+	body, err := x.collect(ctx, x.self)
+	if err != nil {
+		return nil, err
+	}
+	h := wire.Headers(m.Header)
+	wire.Arrived(h)
+	return x.p.reply(x.c, &nats.Msg{Header: nats.Header(h), Data: body}, false)
+}
+
+// dismiss tells the service that nobody wants the rest.
+func (x *clientParcel) dismiss(err error) {
+	x.mu.Lock()
+	h, told := x.holder, x.answered && !verdict(x.answer)
+	x.mu.Unlock()
+	if h != nil && x.c.Instance() == "" {
+		x.c.SetInstance(h.instance)
+	}
+	if err != nil && h != nil && !told && !errors.Is(err, endpoint.DeadlineExceeded) {
+		x.bus.mux.acked.cancel(h)
+	}
+}
+
+// close gives the slot back. Where nobody has opened the request, who does so later is told that its caller has left.
+func (x *clientParcel) close(ctx context.Context, deadline time.Time, err error) {
+	x.dismiss(err)
+	if err != nil && ctx.Err() != nil && time.Until(deadline) > 0 {
+		x.bus.mux.leave(x.r.slot, deadline)
+		return
+	}
+	x.bus.mux.close(x.r.slot)
+}
+
+// deliver takes a message to the reply subject. It is called with the slot's lock held.
+func (x *clientParcel) deliver(m *nats.Msg) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case m == rang:
+		return
+	case verdict(m), garbled(m):
+		x.ends(m)
+		return
+	}
+	x.r.slot.sends.to = "" // somebody has it: no complaint of the broker is about it any more
+	x.heard = time.Now()
+	if len(m.Header) == 0 {
+		if !x.p.mayBeAck && wire.IsPubAck(m.Data) {
+			x.pubAck = m
+			signal(x.news)
+			return
+		}
+		x.ends(m)
+		return
+	}
+	var none endpoint.Header
+	f := wire.ReadFrame(wire.Headers(m.Header), m.Data, &none, &none)
+	switch f.Kind { //nolint:exhaustive // others must not be
+	case wire.ItemFrame:
+		x.chunk(f.Seq, m.Data)
+	case wire.WindowFrame:
+		x.granted(f.Grant)
+	case wire.OpenFrame:
+		x.opens(&f, m)
+	case wire.IgnoredFrame:
+	case wire.EndFrame, wire.ReplyFrame:
+		x.ends(m)
+	default:
+		x.breaks(x.fault(errOdd))
+	}
+}
+
+// errAnswered interrupts what waits for chunks or credit.
+var errAnswered = errors.New("the call was answered")
+
+// ends takes the message that ends the call (lock held).
+func (x *clientParcel) ends(m *nats.Msg) {
+	if x.answered {
+		x.bus.mux.late.Add(1)
+		return
+	}
+	x.answered, x.answer = true, m
+	x.breaks(errAnswered)
+}
+
+// opens takes that the request may come, or that the reply does (lock held, and the slot's). Where several instances take the call,
+// the first has it.
+func (x *clientParcel) opens(f *wire.Frame, m *nats.Msg) {
+	h := x.bus.opens(f.Instance, m.Reply)
+	switch {
+	case h == nil:
+		x.breaks(x.fault(errNoControl))
+		return
+	case x.holder != nil && x.holder.instance != h.instance:
+		go x.bus.mux.acked.cancel(h) // not under the slot's lock
+		return
+	case f.Size > 0 && x.whole && x.comes == nil:
+		x.comes, x.as = m, *f
+	case f.Size == 0 && !x.whole && !x.opened:
+		x.opened = true
+	default:
+		x.breaks(x.fault(errOpenedTwice))
+		return
+	}
+	h.opened = true
+	x.holder, x.to = h, h.Subject
+	if s := x.r.slot; s.ack == nil {
+		s.ack = h
+		go x.bus.mux.acked.watch(s, x.r.secret, h)
+	}
+	signal(x.news)
+}
