@@ -3,7 +3,6 @@ package bus_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,26 +19,31 @@ const (
 	bandwidth = mib
 )
 
-// bound are far buses with large messages on slow links, and the calls that the tests make: put has a large request, get a large
-// reply.
-func bound(t *testing.T) (n *bustest.Net, service, caller *bus.Bus, put, get endpoint.Unary[[]byte, []byte], ran *int) {
+// lorry is what the tests call: put has a large request, get a large reply.
+type lorry struct {
+	put, get endpoint.Unary[[]byte, []byte]
+	ran      int
+}
+
+// bound are far buses with large messages on slow links.
+func bound(t *testing.T) (n *bustest.Net, service, caller *bus.Bus, l *lorry) {
 	t.Helper()
 	n, service, caller = far(t, bus.WithMaxMessage(8*mib))
 	latency(n)
-	ran = new(int)
+	l = &lorry{put: echoer(caller, "svc.put"), get: echoer(caller, "svc.get")}
 	serve(t, service, "svc.put", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
-		*ran++
+		l.ran++
 		return r[:10], nil
 	}))
 	serve(t, service, "svc.get", rawEndpoint(func(context.Context, []byte) ([]byte, error) {
-		*ran++
+		l.ran++
 		return make([]byte, cargo), nil
 	}))
 	for _, link := range []string{"service", "caller"} {
 		n.Link(link).Up.Bandwidth(bandwidth)
 		n.Link(link).Down.Bandwidth(bandwidth)
 	}
-	return n, service, caller, echoer(caller, "svc.put"), echoer(caller, "svc.get"), ran
+	return n, service, caller, l
 }
 
 // settled wants nothing left behind.
@@ -57,7 +61,7 @@ func settled(t *testing.T, service, caller *bus.Bus) {
 
 // inTransit runs a call and something else 1.5 s later, in the middle of its message, and returns how the call ended and when, counted
 // from then.
-func inTransit(t *testing.T, call endpoint.Unary[[]byte, []byte], body []byte, limit time.Duration, event func(cancel func())) (err error, after time.Duration) { //nolint:revive // what matters first
+func inTransit(t *testing.T, call endpoint.Unary[[]byte, []byte], body []byte, limit time.Duration, event func(cancel func())) (after time.Duration, err error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -66,7 +70,7 @@ func inTransit(t *testing.T, call endpoint.Unary[[]byte, []byte], body []byte, l
 	at := time.Now().Add(1500 * time.Millisecond)
 	time.AfterFunc(1500*time.Millisecond, func() { event(cancel) })
 	_, err = call(bounded, body)
-	return err, time.Since(at)
+	return time.Since(at), err
 }
 
 // Whatever happens in the middle of a message: the call ends soon, or by its deadline, with what is certain of it. A request that was
@@ -100,18 +104,18 @@ func TestLargeInTransit(t *testing.T) {
 		for _, large := range []string{"request", "reply"} {
 			t.Run(e.name+", "+large, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					n, service, caller, put, get, ran := bound(t)
-					call, body, outcome, runs := put, make([]byte, cargo), endpoint.NotExecuted, 0
+					n, service, caller, l := bound(t)
+					call, body, outcome, runs := l.put, make([]byte, cargo), endpoint.NotExecuted, 0
 					if large == "reply" {
-						call, body, outcome, runs = get, nil, endpoint.Executed, 1
+						call, body, outcome, runs = l.get, nil, endpoint.Executed, 1
 					}
-					err, after := inTransit(t, call, body, e.limit, func(cancel func()) { e.event(n, service, caller, cancel) })
+					after, err := inTransit(t, call, body, e.limit, func(cancel func()) { e.event(n, service, caller, cancel) })
 					failed(t, err, e.code, e.reason, outcome)
-					assert.True(t, after <= e.most, fmt.Sprint(after))
+					assert.True(t, after <= e.most, after.String())
 					n.Link("service").Up.Thaw()
 					time.Sleep(time.Minute)
 					synctest.Wait()
-					assert.Equal(t, *ran, runs)
+					assert.Equal(t, l.ran, runs)
 					if e.reason != endpoint.ReasonConnectionClosed { // nobody has slots there
 						assert.Equal(t, caller.Slots()+caller.Tombs(), 0)
 					}
@@ -126,15 +130,15 @@ func TestLargeInTransit(t *testing.T) {
 // A call that goes well takes as long as its bytes take, and after one that did not the next one does.
 func TestLargeOverSlowLinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, service, caller, put, get, _ := bound(t)
+		_, service, caller, l := bound(t)
 		start := time.Now()
-		got, err := put(t.Context(), bytes.Repeat([]byte("0123456789"), cargo/10))
+		got, err := l.put(t.Context(), bytes.Repeat([]byte("0123456789"), cargo/10))
 		assert.NoError(t, err)
 		assert.Equal(t, string(got), "0123456789")
 		took := time.Since(start)
 		assert.True(t, took > 3900*time.Millisecond && took < 5*time.Second, took.String())
 		start = time.Now()
-		got, err = get(t.Context(), nil)
+		got, err = l.get(t.Context(), nil)
 		assert.NoError(t, err)
 		assert.Equal(t, len(got), cargo)
 		took = time.Since(start)

@@ -275,7 +275,7 @@ func (x *clientParcel) deliver(m *nats.Msg) {
 	}
 	var none endpoint.Header
 	f := wire.ReadFrame(wire.Headers(m.Header), m.Data, &none, &none)
-	switch f.Kind { //nolint:exhaustive // others must not be
+	switch f.Kind {
 	case wire.ItemFrame:
 		x.chunk(f.Seq, m.Data)
 	case wire.WindowFrame:

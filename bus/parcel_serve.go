@@ -201,7 +201,7 @@ func (x *serverParcel) deliver(m *nats.Msg) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.heard = time.Now()
-	switch f.Kind { //nolint:exhaustive // others must not be
+	switch f.Kind {
 	case wire.PingFrame, wire.CancelFrame:
 		return false
 	case wire.IgnoredFrame:

@@ -38,6 +38,7 @@ func TestAssembly(t *testing.T) {
 func TestAssemblyIsThrifty(t *testing.T) {
 	var room []byte
 	took := testing.Benchmark(func(b *testing.B) {
+		b.Helper()
 		b.ReportAllocs()
 		for range b.N {
 			a := stream.NewAssembly(1 << 30)
