@@ -29,6 +29,10 @@ a bell: go to Delft
 9 all is well
 the handler ended: canceled: the caller gave up
 `},
+	"upload": {80, `a message: 67108864 bytes, 4291e080
+a stream:  67108864 bytes, 4291e080
+too much:  resource_exhausted (request_too_large): the request has 67108865 bytes, at most 67108864 are sent
+`},
 	"chat": {155, `ada hears * ada is here
 ada hears * bob is here
 bob hears * bob is here
