@@ -204,13 +204,13 @@ func TestIdleStreamsAndAStorm(t *testing.T) {
 		took := time.Since(start)
 		nothingLeft(t, service, caller)
 		asked, answered = caller.Conn().Stats().OutMsgs-asked, service.Conn().Stats().OutMsgs-answered
-		assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+50 }, "goroutines are gone, but for workers that wait")
+		assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+150 }, "goroutines are gone, but for workers that wait")
 		after := memory()
 		t.Logf("%d streams: %.1f KiB each; the storm took %v, %d messages of the caller's and %d of the service's; %.1f MiB stay",
 			n, float64(open-before)/1024/float64(n), took.Round(time.Millisecond), asked, answered, float64(after-before)/(1<<20))
 		assert.True(t, asked <= uint64(n/16+50), "cancels go together")
 		assert.True(t, answered <= uint64(n+50), "one end for each at most")
-		assert.True(t, round == 0 || after-before < 2<<20, "nothing stays")
+		assert.True(t, round == 0 || after-before < (open-before)/3, "nothing stays") // less than a goroutine of each would be
 	}
 }
 
