@@ -263,6 +263,7 @@ func (x *clientParcel) deliver(m *nats.Msg) {
 		return
 	}
 	x.r.slot.sends.to = "" // somebody has it: no complaint of the broker is about it any more
+	before := x.heard
 	x.heard = time.Now()
 	if len(m.Header) == 0 {
 		if !x.p.mayBeAck && wire.IsPubAck(m.Data) {
@@ -284,6 +285,10 @@ func (x *clientParcel) deliver(m *nats.Msg) {
 		x.opens(&f, m)
 	case wire.IgnoredFrame:
 	case wire.EndFrame, wire.ReplyFrame:
+		if x.holder != nil && f.Kind == wire.EndFrame && nobodyThere(f.Err) { // the broker's, about what we granted: probes know more of the instance
+			x.heard = before
+			return
+		}
 		x.ends(m)
 	default:
 		x.breaks(x.fault(errOdd))

@@ -83,7 +83,7 @@ func TestLargeMessagesAtOnce(t *testing.T) {
 	serve(t, service, "svc.turn", rawEndpoint(turned))
 	call := echoer(caller, "svc.turn")
 	for i, err := range each(40, func(i int) error {
-		body := noise(i*50_000+1, uint64(i))
+		body := noise(i*20_000+1, uint64(i))
 		want, _ := turned(t.Context(), body)
 		got, err := call(t.Context(), body)
 		if err == nil && !bytes.Equal(got, want) {
