@@ -138,9 +138,12 @@ func (x *clientParcel) commit() {
 // finish is what a message says that ended the call.
 func (x *clientParcel) finish() (any, error) {
 	x.mu.Lock()
-	m, whole := x.answer, x.whole
+	m, whole, to := x.answer, x.whole, x.r.to
+	if x.holder != nil { // that got through: what may be denied came after it
+		to = x.to
+	}
 	x.mu.Unlock()
-	if err := x.bus.unread(m, x.r.to); err != nil {
+	if err := x.bus.unread(m, to); err != nil {
 		return nil, x.certain(err)
 	}
 	reply, err := x.p.reply(x.c, m, false)

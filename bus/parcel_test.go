@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"postbus.example/bus"
@@ -209,4 +210,32 @@ func TestLargeRequestToNobody(t *testing.T) {
 		_, err := echoer(caller, "svc.none")(t.Context(), make([]byte, mib))
 		failed(t, err, endpoint.Unavailable, endpoint.ReasonNoResponders, endpoint.NotExecuted)
 	})
+}
+
+// Without the grants for instances' subjects there are no messages in chunks, and a call says so at once.
+func TestLargeWithoutGrants(t *testing.T) {
+	const root = `"_RPC.svc.>", `
+	for _, who := range []string{"service", "client"} {
+		s := least(t, func(users map[string]string) {
+			users[who] = strings.ReplaceAll(strings.ReplaceAll(users[who], root, ""), `, "_RPC.svc.>"`, "")
+			assert.True(t, !strings.Contains(users[who], "_RPC"), users[who])
+		}, embedded.WithMaxPayload(64<<10))
+		service := as(t, s, "service", "_RI.svc", bus.WithMaxMessage(8*mib))
+		caller := as(t, s, "client", "_RI.cli", bus.WithMaxMessage(8*mib))
+		serve(t, service, "svc.size", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) { return make([]byte, 10*len(r)), nil }))
+		timed(t, soon, func() {
+			_, err := echoer(caller, "svc.size")(t.Context(), make([]byte, 5*mib))
+			if who == "service" {
+				failed(t, err, endpoint.Unimplemented, endpoint.ReasonUnsupported, endpoint.NotExecuted)
+			} else {
+				failed(t, err, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.NotExecuted)
+			}
+			_, err = echoer(caller, "svc.size")(t.Context(), make([]byte, 20<<10))
+			if who == "service" {
+				failed(t, err, endpoint.ResourceExhausted, endpoint.ReasonReplyTooLarge, endpoint.Executed)
+			} else {
+				failed(t, err, endpoint.PermissionDenied, endpoint.ReasonPublishDenied, endpoint.Executed)
+			}
+		})
+	}
 }
