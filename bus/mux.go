@@ -62,7 +62,7 @@ type slot struct {
 	part   nats.Msg  // the first answer of a frame
 	many   bool      // whoever listens may have the call, see crowd
 	sends  request
-	stream *clientStream // that is open
+	stream *clientStream // whose slot it is
 
 	leads atomic.Bool // who reads what is in ch wakes the next one, see relay
 }

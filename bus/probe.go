@@ -99,6 +99,9 @@ func (p *peers) watch(s *slot, secret uint64, h *holder) {
 	q.calls[h.Call] = waiting{s, secret, stream}
 	if stream {
 		q.streams++
+		if q.asked.IsZero() {
+			q.asked = time.Now() // a short one needs no probe, nor the grant for it
+		}
 	}
 	p.wake(q.asked.Add(q.pace()))
 }

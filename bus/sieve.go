@@ -14,12 +14,13 @@ import (
 //	                          └──► line: the very next item of an open stream, with its number and nothing else
 //
 // What is out of the ordinary in any way goes the usual way: an item that says more than its number, or is of a stream that is not
-// open, and each that comes while one before it is still on that way. So order is kept, and what is wrong is found there.
+// open, and each that comes while one before it, or an end, is still on that way. So order is kept, and what is wrong is found there.
 
 const (
 	sieved     = 8 << 10 // bytes of a message from which on the usual way costs little more
 	longLine   = 8 << 10 // bytes of a line that are waited for
 	itemHeader = "NATS/1.0\r\nRpc-Seq: "
+	endHeader  = "\r\nRpc-End: "
 
 	maxItemHead = len(itemHeader) + 20 + len("\r\n\r\n") // bytes that count as payload
 )
@@ -37,9 +38,11 @@ type sieve struct {
 	line    *line  // that took it
 }
 
-// itemTaker takes an item; nil if it is to go the usual way. It must not block, and the bytes are not its own.
+// itemTaker takes an item; nil if it is to go the usual way. It must not block, and the bytes are not its own. It learns of those
+// that go the usual way, since what comes after them must not be earlier.
 type itemTaker interface {
 	item(subject []byte, seq uint64, body []byte, now time.Time) *line
+	detour(subject []byte)
 }
 
 // sift takes items out of p and returns how many bytes are to be passed on, which are moved to its beginning.
@@ -138,22 +141,29 @@ func (s *sieve) item(head, data []byte) bool {
 		return false
 	}
 	text, ok := bytes.CutPrefix(data[:n], []byte(itemHeader))
-	if !ok {
-		return false
+	if ok {
+		text, ok = bytes.CutSuffix(text, []byte("\r\n\r\n"))
 	}
-	text, ok = bytes.CutSuffix(text, []byte("\r\n\r\n"))
-	if !ok {
-		return false
+	var seq uint64
+	if ok {
+		seq, ok = number(text)
 	}
-	seq, ok := number(text)
-	if !ok {
-		return false
+	switch {
+	case ok && s.take(subject, seq, data[n:]):
+		return true
+	case ok, bytes.Contains(data[:n], []byte(endHeader)):
+		s.out.detour(subject)
 	}
+	return false
+}
+
+// take reports whether somebody took an item.
+func (s *sieve) take(subject []byte, seq uint64, body []byte) bool {
 	if s.now.IsZero() {
 		s.now = time.Now()
 	}
-	if s.line == nil || !bytes.Equal(s.subject, subject) || !s.line.next(seq, data[n:], s.now) {
-		if s.line = s.out.item(subject, seq, data[n:], s.now); s.line == nil {
+	if s.line == nil || !bytes.Equal(s.subject, subject) || !s.line.next(seq, body, s.now) {
+		if s.line = s.out.item(subject, seq, body, s.now); s.line == nil {
 			return false
 		}
 		s.subject = append(s.subject[:0], subject...)

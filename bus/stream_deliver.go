@@ -44,6 +44,7 @@ func (x *clientStream) frame(m *nats.Msg) error {
 		return nil
 	}
 	x.slot.sends.to = "" // somebody has it: no complaint of the broker is about it any more
+	x.rejoins(m)
 	var app, trailer endpoint.Header
 	f := wire.ReadFrame(wire.Headers(m.Header), m.Data, &app, &trailer)
 	if x.holder != nil && f.Err != nil && nobodyThere(f.Err) { // to a beat: a probe finds out whether that is so
@@ -88,11 +89,28 @@ func (x *clientStream) frame(m *nats.Msg) error {
 
 // item implements itemTaker.
 func (b *Bus) item(subject []byte, seq uint64, body []byte, now time.Time) *line {
+	if l := b.lineAt(subject); l != nil && l.next(seq, body, now) {
+		return l
+	}
+	return nil
+}
+
+// detour implements itemTaker.
+func (b *Bus) detour(subject []byte) {
+	if l := b.lineAt(subject); l != nil {
+		l.mu.Lock()
+		l.detours++
+		l.mu.Unlock()
+	}
+}
+
+// lineAt is the end of a stream that listens to a subject.
+func (b *Bus) lineAt(subject []byte) *line {
 	if token, ok := bytes.CutPrefix(subject, b.inbox); ok {
-		return b.mux.item(token, seq, body, now)
+		return b.mux.lineAt(token)
 	}
 	call := subject[bytes.LastIndexByte(subject, '.')+1:]
-	if x, ok := b.streams.find(string(call[:min(len(call), fewBytes)])).(*serverStream); ok && string(subject) == x.self && x.next(seq, body, now) {
+	if x, ok := b.streams.find(string(call[:min(len(call), fewBytes)])).(*serverStream); ok && string(subject) == x.self {
 		return &x.line
 	}
 	return nil
@@ -101,8 +119,8 @@ func (b *Bus) item(subject []byte, seq uint64, body []byte, now time.Time) *line
 // fewBytes make a string that needs no memory of its own.
 const fewBytes = 32
 
-// item takes the item of a stream of ours.
-func (m *replyMux) item(token []byte, seq uint64, body []byte, now time.Time) *line {
+// lineAt is the end of a stream of ours.
+func (m *replyMux) lineAt(token []byte) *line {
 	index, secret, ok := wire.ParseID(string(token[:min(len(token), fewBytes)]))
 	table := *m.table.Load()
 	if !ok || index >= len(table) || secret == 0 {
@@ -111,23 +129,31 @@ func (m *replyMux) item(token []byte, seq uint64, body []byte, now time.Time) *l
 	s := table[index]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.secret != secret || s.left || s.stream == nil || !s.stream.next(seq, body, now) {
+	if s.secret != secret || s.left || s.stream == nil {
 		return nil
 	}
 	return &s.stream.line
 }
 
-// next takes an item if it is the next one. The body is copied.
+// next takes an item if it is the next one of an open stream, and nothing before it goes the usual way. The body is copied.
 func (l *line) next(seq uint64, body []byte, now time.Time) bool {
 	it := item{body: bytes.Clone(body)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.dead() || l.in.Item(seq, len(body)) != nil {
+	if l.dead() || l.to == "" || l.detours > 0 || l.in.Item(seq, len(body)) != nil {
 		return false
 	}
 	l.watch.Heard(now)
 	l.keep(it)
 	return true
+}
+
+// rejoins is for a frame that went the usual way (lock held).
+func (l *line) rejoins(m *nats.Msg) {
+	numbered := len(m.Header) == 1 && m.Header[wire.Seq] != nil
+	if l.detours > 0 && m.Reply == "" && (numbered || m.Header[wire.End] != nil) {
+		l.detours--
+	}
 }
 
 // metadata keeps the application's headers (lock held).
@@ -151,7 +177,6 @@ func (x *clientStream) admit(f *wire.Frame, m *nats.Msg) error {
 		return x.fault(errNoControl)
 	}
 	x.slot.ack, x.holder, x.instance, x.to = h, h, f.Instance, h.Subject
-	x.slot.stream = x
 	if strings.HasPrefix(h.Subject, wire.ImportRoot+".") {
 		x.watch.Probation(time.Now())
 	}

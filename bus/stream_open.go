@@ -40,6 +40,9 @@ func (x *clientStream) open(ctx context.Context, body []byte, mediaType string) 
 	x.mu.Lock()
 	x.slot, x.secret = slot, secret
 	x.mu.Unlock()
+	slot.mu.Lock()
+	slot.stream = x
+	slot.mu.Unlock()
 	token, h, err := x.compose(now, mediaType)
 	if err == nil {
 		x.mu.Lock()

@@ -158,6 +158,7 @@ func (x *serverStream) frame(f *wire.Frame, m *nats.Msg) error {
 	if x.dead() {
 		return nil
 	}
+	x.rejoins(m)
 	now := time.Now()
 	if f.Err != nil && nobodyThere(f.Err) {
 		return x.nobody(now)
