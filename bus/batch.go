@@ -151,7 +151,11 @@ func (b *batcher) stepBack(place *outlet, r *sending) (held bool) {
 	}
 	b.gathering = false
 	now := time.Now()
+	was := b.crowded.Load()
 	b.judge(now, now.Sub(r.now), b.frames-before)
+	if is := b.crowded.Load(); is != was && place != nil {
+		place.crowded.Store(is)
+	}
 	r.now = now
 	return held
 }

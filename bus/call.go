@@ -112,8 +112,7 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	}
 	if err := p.send(ctx, c, &r); err != nil {
 		if p.bus.maxMessage > 0 && errors.Is(err, nats.ErrMaxPayload) { // its headers are too much, or the broker takes less than it did
-			parcel := r // with a slot of its own
-			return p.large(ctx, c, &parcel, deadline)
+			return p.large(ctx, c, &r, deadline)
 		}
 		return nil, err
 	}

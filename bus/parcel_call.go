@@ -17,7 +17,7 @@ type clientParcel struct {
 	parcel
 	p    *proxy
 	c    *endpoint.Call
-	r    *sending
+	r    sending
 	self string // where it listens
 
 	// guarded by the parcel's lock
@@ -32,7 +32,7 @@ type clientParcel struct {
 }
 
 func (p *proxy) parcel(c *endpoint.Call, r *sending) *clientParcel {
-	x := &clientParcel{p: p, c: c, r: r}
+	x := &clientParcel{p: p, c: c, r: *r} // a copy: every call would be on the heap otherwise
 	x.prepare(p.bus, endpoint.Internal)
 	return x
 }
@@ -53,7 +53,7 @@ func (p *proxy) large(ctx context.Context, c *endpoint.Call, r *sending, deadlin
 	s.mu.Lock()
 	s.whole = true
 	s.mu.Unlock()
-	r.slot, r.secret, r.framed = s, secret, false
+	x.r.slot, x.r.secret, x.r.framed = s, secret, false
 	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	defer func() { x.close(ctx, deadline, err) }()
@@ -65,7 +65,7 @@ func (p *proxy) large(ctx context.Context, c *endpoint.Call, r *sending, deadlin
 
 // announce sends what comes before the chunks.
 func (x *clientParcel) announce(ctx context.Context) error {
-	b, r := x.bus, x.r
+	b, r := x.bus, &x.r
 	r.size = uint64(len(r.body))
 	if b.compresses {
 		r.encoding = wire.S2
