@@ -101,7 +101,9 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	if remains <= 0 {
 		return nil, endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 	}
-	r := sending{to: to, epoch: p.bus.up.epoch(), body: body, mediaType: mediaType, now: now, left: remains, done: done, before: p.bus.lastErrorOf()}
+	var r sending // not of a literal, which would stand on the stack beside it
+	r.to, r.epoch, r.body, r.mediaType, r.done = to, p.bus.up.epoch(), body, mediaType, done
+	r.now, r.left, r.before = now, remains, p.bus.lastErrorOf()
 	if p.bus.maxMessage > 0 && int64(len(body)) > p.bus.maxPayload.Load() {
 		return p.large(ctx, c, &r, deadline)
 	}

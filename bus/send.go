@@ -121,11 +121,12 @@ func (r *sending) token() []byte {
 // the reply subject; only what has no place there makes headers.
 func (p *proxy) compose(c *endpoint.Call, r *sending) (h wire.Headers, err error) {
 	trace := c.Trace()
-	meta := wire.Request{
-		HasTimeout: true, Timeout: r.left, HasSent: true, Sent: r.now.UnixMilli(), MediaType: r.mediaType, Attempt: c.Attempt,
-		Ack: r.left > ackWorth, Trace: trace, Tell: c.Observed() || r.sampled || wire.Sampled(trace), // who looks at a trace wants to see who served it
-		MaxReply: uint64(p.bus.maxMessage), TakesS2: p.bus.maxMessage > 0, Size: r.size, Encoding: r.encoding,
-	}
+	var meta wire.Request // not of a literal, which would stand on the stack beside it
+	meta.HasTimeout, meta.Timeout, meta.HasSent, meta.Sent = true, r.left, true, r.now.UnixMilli()
+	meta.MediaType, meta.Attempt, meta.Ack, meta.Trace = r.mediaType, c.Attempt, r.left > ackWorth, trace
+	meta.Tell = c.Observed() || r.sampled || wire.Sampled(trace) // who looks at a trace wants to see who served it
+	meta.MaxReply, meta.TakesS2 = uint64(p.bus.maxMessage), p.bus.maxMessage > 0
+	meta.Size, meta.Encoding = r.size, r.encoding
 	b := append(append(append(r.room, "PUB "...), r.to...), ' ')
 	r.from = len(b)
 	b = append(b, p.bus.mux.prefix...)
