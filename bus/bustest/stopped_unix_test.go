@@ -25,6 +25,7 @@ func TestRow25StoppedProcess(t *testing.T) {
 	_, err := work(t.Context(), []byte("1ms"))
 	assert.NoError(t, err)
 	assert.NoError(t, service.Process.Signal(syscall.SIGSTOP))
+	awaitStop(t, service.Process.Pid)
 	awake := time.After(1500 * time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -53,4 +54,16 @@ func TestRow25StoppedProcess(t *testing.T) {
 		return err == nil && n.Expired == sent.Load()
 	}, "the others are refused")
 	assert.Equal(t, n.Ran, 2, "and not run")
+}
+
+// awaitStop waits until a child has stopped: the signal is only on its way when it was sent, and what the child still takes, it runs.
+func awaitStop(t *testing.T, pid int) {
+	t.Helper()
+	var status syscall.WaitStatus
+	err := error(syscall.EINTR)
+	for errors.Is(err, syscall.EINTR) {
+		_, err = syscall.Wait4(pid, &status, syscall.WUNTRACED, nil)
+	}
+	assert.NoError(t, err)
+	assert.True(t, status.Stopped(), "stopped")
 }
