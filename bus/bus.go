@@ -62,7 +62,8 @@ type Bus struct {
 	taken    atomic.Pointer[map[string]*operation] // a copy of served, for callbacks: they never wait for a lock
 	acked    *ledger                               // of calls to us
 	streams  streams                               // to us
-	depot    depot                                 // for what is put together
+	depot    depot                                 // for requests that are put together
+	replies  depot                                 // and for replies, for which a call that holds room for its request may wait
 	kept     kept                                  // replies that wait for a connection
 	names    names                                 // of the services of instances elsewhere
 	events   chan nats.Status                      // of the connection
@@ -148,6 +149,7 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 	b.events = nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED, nats.CLOSED)
 	b.maxPayload.Store(nc.MaxPayload())
 	b.depot.free = depotShare * int64(b.maxMessage)
+	b.replies.free = b.depot.free
 	b.denials = newDenials(b)
 	if err := b.openInbox(c.inboxPrefix + "." + newID()); err != nil {
 		nc.RemoveStatusListener(b.events)

@@ -114,6 +114,7 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	}
 	if err := p.send(ctx, c, &r); err != nil {
 		if p.bus.maxMessage > 0 && errors.Is(err, nats.ErrMaxPayload) { // its headers are too much, or the broker takes less than it did
+			r.slot.sendsTo("") // what is denied from now on is not this one
 			return p.large(ctx, c, &r, deadline)
 		}
 		return nil, err

@@ -79,7 +79,7 @@ func (x *gathering) shout() error {
 	now := time.Now()
 	r := sending{
 		to: x.p.subject, epoch: b.up.epoch(), body: x.body, mediaType: x.mediaType, now: now, left: k.until.Sub(now),
-		done: x.ctx.Done(), sampled: true,
+		done: x.ctx.Done(), sampled: true, single: true,
 	}
 	if r.left <= 0 {
 		return endpoint.ContextError(x.ctx).WithOutcome(endpoint.NotSent)

@@ -221,5 +221,7 @@ func (b *Bus) Grown() int { return int(b.grown.Load()) }
 func (b *Bus) Free() int64 {
 	b.depot.mu.Lock()
 	defer b.depot.mu.Unlock()
-	return b.depot.free
+	b.replies.mu.Lock()
+	defer b.replies.mu.Unlock()
+	return b.depot.free + b.replies.free - depotShare*int64(b.maxMessage)
 }

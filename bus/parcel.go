@@ -36,6 +36,9 @@ import (
 const (
 	parcelPause    = time.Second      // without a chunk, credit is granted once more: it may have been lost
 	parcelPatience = 15 * time.Second // with a peer that says nothing
+
+	chunkHeaders = 1 << 10 // bytes of headers of a chunk, at most
+	mostDecoded  = 1 << 20 // bytes that a compressed chunk may become
 )
 
 // parcel is what both ends have in common.
@@ -52,6 +55,7 @@ type parcel struct {
 	out   stream.Sender   // credit for chunks that go
 	open  stream.Receiver // and for those that come
 	queue [][]byte        // chunks that came and were not put together: bounded by credit
+	full  bool            // the message is whole: nothing more of it can come
 	heard time.Time       // when the peer last said something
 	broke error           // why nothing comes or goes any more
 }
@@ -99,11 +103,20 @@ func (x *parcel) expect(size uint64, encoding string) {
 	x.mu.Unlock()
 }
 
-// chunk takes one that came (lock held).
-func (x *parcel) chunk(seq uint64, body []byte) {
+// chunk takes one that came (lock held). Its headers are kept with it, and there is no credit for those.
+func (x *parcel) chunk(seq uint64, m *nats.Msg) {
+	if x.full {
+		x.bus.malformed.Add(1)
+		return
+	}
+	body := m.Data
 	err := x.open.Item(seq, len(body))
-	if err == nil && len(body) == 0 {
+	switch {
+	case err != nil:
+	case len(body) == 0:
 		err = stream.ErrEmpty
+	case wire.Size(wire.Headers(m.Header)) > chunkHeaders:
+		err = errOdd
 	}
 	if err != nil {
 		x.breaks(x.fault(err))
@@ -129,6 +142,9 @@ func (x *parcel) collect(ctx context.Context, self string) ([]byte, error) {
 		}
 		switch whole := x.in.Whole(); {
 		case whole != nil:
+			x.mu.Lock()
+			x.full, x.queue = true, nil
+			x.mu.Unlock()
 			return whole, nil
 		case broke != nil:
 			return nil, broke
@@ -151,8 +167,8 @@ func (x *parcel) put(chunk []byte) error {
 	n := len(chunk)
 	if x.coded {
 		var err error
-		if n, err = s2.DecodedLen(chunk); err != nil {
-			return x.fault(errCoded)
+		if n, err = s2.DecodedLen(chunk); err != nil || n > mostDecoded {
+			return x.fault(errCoded) // before there is memory for what it says
 		}
 	}
 	room, err := x.in.Room(n)

@@ -206,7 +206,7 @@ func (x *clientParcel) fetch(ctx context.Context) (any, error) {
 			WithReason(endpoint.ReasonMediaType)
 	}
 	size := int64(as.Size)
-	err := x.bus.depot.take(size, ctx.Done(), func() error {
+	err := x.bus.replies.take(size, ctx.Done(), func() error {
 		x.mu.Lock()
 		broke := x.broke
 		waits := time.Since(x.heard) >= parcelPause
@@ -219,7 +219,7 @@ func (x *clientParcel) fetch(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer x.bus.depot.give(size)
+	defer x.bus.replies.give(size)
 	x.expect(as.Size, as.Encoding)
 	x.grant(to, x.self, wire.ChunkGrant())
 	body, err := x.collect(ctx, x.self)

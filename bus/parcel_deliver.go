@@ -37,7 +37,7 @@ func (x *clientParcel) deliver(m *nats.Msg) {
 	f := wire.ReadFrame(wire.Headers(m.Header), m.Data, &none, &none)
 	switch f.Kind {
 	case wire.ItemFrame:
-		x.chunk(f.Seq, m.Data)
+		x.chunk(f.Seq, m)
 	case wire.WindowFrame:
 		x.granted(f.Grant)
 	case wire.OpenFrame:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,6 +60,13 @@ func evilReply(t *testing.T, evil *nats.Conn, first wire.Headers, then frames) (
 	return cancels
 }
 
+// heavy adds headers that nobody asked for.
+func heavy(h wire.Headers) wire.Headers {
+	h = maps.Clone(h)
+	h["X-Heavy"] = []string{strings.Repeat("x", 2<<10)}
+	return h
+}
+
 // Whatever a service sends in the place of a large reply: the call ends with an error that says so, executed, the service is told to
 // stop, and nothing stays behind.
 func TestHostileLargeReplies(t *testing.T) {
@@ -80,6 +88,7 @@ func TestHostileLargeReplies(t *testing.T) {
 		"more than announced": {announced("9"), frames{{item(1), "abcdefghij"}}, endpoint.Internal, endpoint.ReasonProtocol, 0},
 		"no S2":               {announced("9", "Content-Encoding", "s2"), frames{{item(1), "\xff\xff\xff\xff\x7f"}}, endpoint.Internal, endpoint.ReasonProtocol, 0},
 		"an S2 bomb":          {announced("9", "Content-Encoding", "s2"), frames{{item(1), "\x80\x80\x80\x40\x00"}}, endpoint.Internal, endpoint.ReasonProtocol, 0},
+		"headers for nothing": {announced("9"), frames{{heavy(item(1)), "abc"}}, endpoint.Internal, endpoint.ReasonProtocol, 0},
 		"a second open":       {announced("9"), frames{{announced("9"), ""}}, endpoint.Internal, endpoint.ReasonProtocol, 0},
 		"an error after all":  {announced("9"), frames{{item(1), "abc"}, {refusalHeaders(), "{}"}}, endpoint.NotFound, "", 0},
 		"silence":             {announced("9"), frames{{item(1), "abc"}}, endpoint.Unavailable, endpoint.ReasonInstanceSilent, 15 * time.Second},

@@ -26,9 +26,13 @@ type serverParcel struct {
 // newParcel makes one and names it; nil where this instance has no control subjects.
 func (op *operation) newParcel(ctx context.Context, c *endpoint.Call) *serverParcel {
 	select {
-	case <-op.ready:
-	case <-ctx.Done():
-		return nil
+	case <-op.ready: // also where the context is over as well
+	default:
+		select {
+		case <-op.ready:
+		case <-ctx.Done():
+			return nil
+		}
 	}
 	if op.control == "" {
 		return nil
@@ -206,7 +210,7 @@ func (x *serverParcel) deliver(m *nats.Msg) bool {
 		return false
 	case wire.IgnoredFrame:
 	case wire.ItemFrame:
-		x.chunk(f.Seq, m.Data)
+		x.chunk(f.Seq, m)
 	case wire.WindowFrame:
 		if m.Reply != "" {
 			if x.bus.hostileReply(m.Reply) {

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	"postbus.example/bus"
+	"postbus.example/bus/bustest"
 	"postbus.example/embedded"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
@@ -238,4 +240,28 @@ func TestLargeWithoutGrants(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Calls that hold room for their requests don't wait for each other's replies: those have room of their own.
+func TestLargeMessagesToItself(t *testing.T) {
+	s := bustest.Server(t, embedded.WithMaxPayload(64<<10), unheard())
+	b := connect(t, s, quiet(), bus.WithMaxMessage(mib))
+	g := newGate(t)
+	serve(t, b, "svc.turn", rawEndpoint(func(ctx context.Context, r []byte) ([]byte, error) {
+		g.pass()
+		return turned(ctx, r)
+	}))
+	call := echoer(b, "svc.turn")
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			got, err := call(t.Context(), noise(mib, uint64(i)))
+			assert.NoError(t, err)
+			assert.Equal(t, len(got), mib)
+		})
+	}
+	g.await(t, 4) // all room for requests is taken
+	g.open()
+	wg.Wait()
+	assert.Eventually(t, func() bool { return b.Free() == 4*mib })
 }

@@ -30,6 +30,7 @@ type sending struct {
 	framed    bool      // it may go in a frame
 	size      uint64    // of the request, where it goes in chunks
 	encoding  string    // of them
+	single    bool      // its replies come in one message each
 	sampled   bool      // it asks who answers, see terms
 	gone      bool      // its caller left
 	until     time.Time // when to look at the clock
@@ -125,7 +126,9 @@ func (p *proxy) compose(c *endpoint.Call, r *sending) (h wire.Headers, err error
 	meta.HasTimeout, meta.Timeout, meta.HasSent, meta.Sent = true, r.left, true, r.now.UnixMilli()
 	meta.MediaType, meta.Attempt, meta.Ack, meta.Trace = r.mediaType, c.Attempt, r.left > ackWorth, trace
 	meta.Tell = c.Observed() || r.sampled || wire.Sampled(trace) // who looks at a trace wants to see who served it
-	meta.MaxReply, meta.TakesS2 = uint64(p.bus.maxMessage), p.bus.maxMessage > 0
+	if !r.single {
+		meta.MaxReply, meta.TakesS2 = uint64(p.bus.maxMessage), p.bus.maxMessage > 0
+	}
 	meta.Size, meta.Encoding = r.size, r.encoding
 	b := append(append(append(r.room, "PUB "...), r.to...), ' ')
 	r.from = len(b)
