@@ -151,10 +151,9 @@ func (b *batcher) stepBack(place *outlet, r *sending) (held bool) {
 	}
 	b.gathering = false
 	now := time.Now()
-	was := b.crowded.Load()
 	b.judge(now, now.Sub(r.now), b.frames-before)
-	if is := b.crowded.Load(); is != was && place != nil {
-		place.crowded.Store(is)
+	if b.crowded.Load() && place != nil && !place.crowded.Load() {
+		place.crowded.Store(true) // until those say otherwise who step back there
 	}
 	r.now = now
 	return held

@@ -75,7 +75,7 @@ func (m *replyMux) unpack(bt *batch, msg *nats.Msg) {
 		bt.by.bus.malformed.Add(1)
 	case len(msg.Header) > 0:
 		if id, ok := wire.ReadEntryHeader(wire.Headers(msg.Header)); ok {
-			m.hand(id, msg, true)
+			m.hand(bt, id, msg)
 			return
 		}
 		bt.refused(msg)
@@ -89,7 +89,7 @@ func (m *replyMux) unpack(bt *batch, msg *nats.Msg) {
 			return
 		}
 		for _, e := range entries {
-			m.answer(string(wire.Name(e, msg.Data)), e.Body(msg.Data))
+			m.answer(bt, string(wire.Name(e, msg.Data)), e.Body(msg.Data))
 		}
 	}
 }

@@ -108,12 +108,12 @@ func (b *Bus) severed(epoch uint64, closed bool) {
 	b.streams.sever(epoch)
 }
 
-// sever tells the calls of lost connections, but for those whose instance may be asked. A stream has lost what came meanwhile.
+// sever tells the calls of lost connections, but for those whose instance may be asked, and whose reply is here. A stream has lost what came meanwhile.
 func (m *replyMux) sever(epoch uint64) {
 	mute := m.acked.silenced()
 	for _, s := range *m.table.Load() {
 		s.mu.Lock()
-		over := s.secret != 0 && s.sends.epoch != 0 && s.sends.epoch <= epoch && !s.left
+		over := s.secret != 0 && s.sends.epoch != 0 && s.sends.epoch <= epoch && !s.left && !s.due
 		if h := s.ack; over && (s.sink != nil || h == nil || h.shared || h.Call == "" || mute[h.Service]) {
 			s.give(connectionLost)
 		}

@@ -29,7 +29,7 @@ func (b *Bus) Feed(subject string) *Fed {
 }
 
 // Take gives it a message.
-func (f *Fed) Take(m *nats.Msg) { f.x.bus.mux.hand(f.token, m, false) }
+func (f *Fed) Take(m *nats.Msg) { f.x.bus.mux.hand(nil, f.token, m) }
 
 // Next is the consumer's next step; not ok if there is nothing to be taken.
 func (f *Fed) Next() (body []byte, code endpoint.Code, end, ok bool) {

@@ -118,12 +118,12 @@ func (g *gatherer) judge(now time.Time, took time.Duration, got int) {
 	case took > tooLong && time.Duration(got)*worth < took:
 		g.rest = min(max(restMore*g.rest, leastRest), mostRest)
 		g.until = now.Add(g.rest)
-	case g.rest > 0:
-		g.rest /= 2
 	default:
-		return
+		g.rest /= 2
 	}
-	g.crowded.Store(g.rest >= leastRest)
+	if is := g.rest >= leastRest; g.crowded.Load() != is {
+		g.crowded.Store(is)
+	}
 }
 
 // push writes what was gathered (lock held, and not while it writes).

@@ -200,16 +200,16 @@ func (m *replyMux) close(s *slot) {
 
 // deliver is the subscription's callback.
 func (m *replyMux) deliver(msg *nats.Msg) {
-	m.hand(strings.TrimPrefix(msg.Subject, m.prefix), msg, false)
+	m.hand(nil, strings.TrimPrefix(msg.Subject, m.prefix), msg)
 }
 
-// answer gives a call its part of an answer. The first one needs no memory of its own.
-func (m *replyMux) answer(token string, body []byte) {
+// answer gives a call of a frame its part of an answer. The first one needs no memory of its own.
+func (m *replyMux) answer(of *batch, token string, body []byte) {
 	index, secret, ok := wire.ParseID(token)
 	if table := *m.table.Load(); ok && index < len(table) && secret != 0 {
 		s := table[index]
 		s.mu.Lock()
-		if s.secret == secret && s.batch == nil && s.sink == nil && !s.left && s.part.Data == nil {
+		if s.secret == secret && s.in == of && s.sink == nil && !s.left && s.part.Data == nil {
 			s.part.Data = body
 			m.wake(s, &s.part)
 			s.mu.Unlock()
@@ -217,11 +217,11 @@ func (m *replyMux) answer(token string, body []byte) {
 		}
 		s.mu.Unlock()
 	}
-	m.hand(token, &nats.Msg{Data: body}, true)
+	m.hand(of, token, &nats.Msg{Data: body})
 }
 
-// hand gives a message to the call that waits under a token. A part of a frame is for calls only.
-func (m *replyMux) hand(token string, msg *nats.Msg, part bool) {
+// hand gives a message to the call that waits under a token. What was said of a frame is for its calls only.
+func (m *replyMux) hand(of *batch, token string, msg *nats.Msg) {
 	index, secret, ok := wire.ParseID(token)
 	table := *m.table.Load()
 	if !ok || index >= len(table) || secret == 0 {
@@ -231,7 +231,7 @@ func (m *replyMux) hand(token string, msg *nats.Msg, part bool) {
 	s := table[index]
 	s.mu.Lock()
 	switch {
-	case s.secret != secret || s.batch != nil && part:
+	case s.secret != secret || of != nil && s.in != of:
 		s.mu.Unlock()
 		m.late.Add(1)
 	case s.batch != nil:

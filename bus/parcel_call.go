@@ -184,6 +184,7 @@ func (p *proxy) download(ctx context.Context, c *endpoint.Call, r *sending, anno
 		x.deliver(<-s.ch)
 	}
 	s.mu.Unlock()
+	p.bus.mux.relayed(s) // one of these may have had the lead
 	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	defer func() { x.dismiss(err) }()

@@ -64,12 +64,12 @@ func (o *outlet) look() {
 
 // flush writes what was posted.
 func (o *outlet) flush() {
-	if o == nil || o.attempt == nil {
+	if o == nil {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.writing && !o.gathering {
+	if o.attempt != nil && !o.writing && !o.gathering {
 		o.push()
 	}
 }

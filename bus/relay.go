@@ -35,6 +35,11 @@ func (r *relay) add(d due) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.leads {
+		if r.head > 0 && len(r.queue) == cap(r.queue) { // never empty, it would only grow
+			n := copy(r.queue, r.queue[r.head:])
+			clear(r.queue[n:])
+			r.queue, r.head = r.queue[:n], 0
+		}
 		r.queue = append(r.queue, d)
 		return true
 	}
@@ -103,10 +108,11 @@ func (m *replyMux) resume(d due) bool {
 		return false
 	}
 	s.due = false
-	s.leads.Store(true)
+	wakes := s.sink == nil // nobody is woken by what goes on elsewhere meanwhile
+	s.leads.Store(wakes)
 	if !s.give(d.msg) {
 		m.late.Add(1)
 	}
 	s.mu.Unlock()
-	return true
+	return wakes
 }

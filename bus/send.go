@@ -67,6 +67,9 @@ func (p *proxy) transmit(ctx context.Context, c *endpoint.Call, r *sending) erro
 		place.release(room)
 		return p.bus.sendError(nats.ErrDisconnected, 0)
 	}
+	if waited {
+		r.now = time.Now() // how long it took to step back is counted from here
+	}
 	if r.framed {
 		if h == nil && len(r.body) <= wire.MaxEntryBody && p.batch.add(place, room, r) {
 			r.at = r.now // about
@@ -76,11 +79,7 @@ func (p *proxy) transmit(ctx context.Context, c *endpoint.Call, r *sending) erro
 		r.slot.sendsTo(r.to)
 	}
 	if h == nil && len(r.body) < straight && r.to == p.subject && p.bus.puts(place, len(r.body)) {
-		now := r.now
-		if waited {
-			now = time.Now()
-		}
-		if r.at, err = place.put(r.room, r.body, now); err != nil {
+		if r.at, err = place.put(r.room, r.body, r.now); err != nil {
 			place.release(room)
 			return p.bus.sendError(err, size)
 		}
