@@ -13,6 +13,7 @@ import (
 
 const (
 	probeEvery = 100 * time.Millisecond // for one instance, at most
+	probeFirst = 250 * time.Millisecond // of a stream, after it was opened
 	probeLong  = time.Second            // for one that has nothing but streams of ours, which live for long, as long as nothing is in doubt
 	probePause = 10 * time.Millisecond  // between two looks at all instances
 	comeBack   = 5 * time.Second        // what an instance may take to reconnect: the longest delay of ours
@@ -100,7 +101,7 @@ func (p *peers) watch(s *slot, secret uint64, h *holder) {
 	if stream {
 		q.streams++
 		if q.asked.IsZero() {
-			q.asked = time.Now() // a short one needs no probe, nor the grant for it
+			q.asked = time.Now().Add(probeFirst - probeLong) // a short one needs no probe, nor the grant for it
 		}
 	}
 	p.wake(q.asked.Add(q.pace()))

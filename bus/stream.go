@@ -56,14 +56,17 @@ type line struct {
 	to    string // where the peer listens, the newest; "" as long as that is not known
 	self  string // where this end listens
 
-	detours int    // items and ends that go the usual way, see sieve
-	queue   []item // what came, from head on what was not taken yet: bounded by credit
-	head    int
-	busy    bool  // the consumer has an item
-	eof     bool  // all of the peer's half is here
-	quiet   bool  // the stream is over for the peer: nothing is expected of it
-	broke   error // why nothing comes or goes any more; what came before counts
-	over    bool
+	detours int // items and ends that go the usual way, see sieve
+
+	proved bool      // the peer was heard of
+	missed time.Time // since when the broker says that it is gone, zero: it does not
+	queue  []item    // what came, from head on what was not taken yet: bounded by credit
+	head   int
+	busy   bool  // the consumer has an item
+	eof    bool  // all of the peer's half is here
+	quiet  bool  // the stream is over for the peer: nothing is expected of it
+	broke  error // why nothing comes or goes any more; what came before counts
+	over   bool
 }
 
 // item is one message, as it came.

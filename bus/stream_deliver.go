@@ -137,14 +137,13 @@ func (m *replyMux) lineAt(token []byte) *line {
 
 // next takes an item if it is the next one of an open stream, and nothing before it goes the usual way. The body is copied.
 func (l *line) next(seq uint64, body []byte, now time.Time) bool {
-	it := item{body: bytes.Clone(body)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dead() || l.to == "" || l.detours > 0 || l.in.Item(seq, len(body)) != nil {
 		return false
 	}
-	l.watch.Heard(now)
-	l.keep(it)
+	l.heard(now)
+	l.keep(item{body: bytes.Clone(body)})
 	return true
 }
 

@@ -14,10 +14,13 @@ import (
 // errCallerGone is the cause of a handler's context whose caller is not there any more.
 var errCallerGone = endpoint.Canceled.New("the caller is gone")
 
-// heard is for whatever comes from the caller, or about the stream (lock held).
-func (x *serverStream) heard(now time.Time) {
-	x.watch.Heard(now)
-	x.proved, x.missed = true, time.Time{}
+// believed is for how long the broker's word waits for the second one. The broker may be far.
+const believed = 5 * time.Second
+
+// heard is for whatever comes from the peer, or about the stream (lock held).
+func (l *line) heard(now time.Time) {
+	l.watch.Heard(now)
+	l.proved, l.missed = true, time.Time{}
 }
 
 // named is heard for a probe that asks for the stream.
@@ -31,7 +34,7 @@ func (x *serverStream) named() {
 func (x *serverStream) nobody(now time.Time) error {
 	switch {
 	case !x.proved:
-	case x.missed.IsZero():
+	case x.missed.IsZero(), now.Sub(x.missed) >= believed:
 		x.missed = now
 		time.AfterFunc(probeEvery, x.ask)
 	case now.Sub(x.missed) >= probeEvery:

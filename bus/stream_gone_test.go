@@ -98,6 +98,24 @@ func TestStreamInstanceKilled(t *testing.T) {
 	}
 }
 
+// Nor when it dies soon after the stream began.
+func TestStreamInstanceKilledEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, service, caller := far(t)
+		stuckStreams(t, service)
+		done := make(chan error, 1)
+		go func() { done <- kinds(caller)["server"](context.Background()) }()
+		time.Sleep(500 * time.Millisecond)
+		assert.Equal(t, service.Streams(), 1)
+		kill(n, "service")
+		died := time.Now()
+		failed(t, <-done, endpoint.Unavailable, endpoint.ReasonInstanceLost, endpoint.MaybeExecuted)
+		assert.True(t, time.Since(died) <= foundLong, time.Since(died).String())
+		time.Sleep(5 * time.Second)
+		assert.Equal(t, caller.Slots()+caller.Tombs()+caller.Watched(), 0)
+	})
+}
+
 // A caller that dies ends its handlers a beat later: the broker says that nobody listens, and says it again.
 func TestStreamCallerKilled(t *testing.T) {
 	for _, kind := range []string{"server", "client", "bidi"} {

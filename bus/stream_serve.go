@@ -32,10 +32,6 @@ type serverStream struct {
 	plain bool   // its caller knows no streams
 	asked string // the media type that needs no saying
 	heads bool   // the reply's headers were sent
-
-	// guarded by the line's lock
-	proved bool      // its caller was heard of
-	missed time.Time // since when the broker says that its caller is gone, zero: it does not
 }
 
 // runStream takes one stream from request to end. It is called by a worker, for as long as the stream lives.
