@@ -130,6 +130,20 @@ func (n *census) take(w *onlooker) []candidate {
 	return found
 }
 
+// rest returns who was found and not taken, and who is known and has not answered yet.
+func (n *census) rest(w *onlooker) []candidate {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for r, h := range n.known {
+		if !w.asking.over && h.by != w.asking {
+			w.offer(r, h, true)
+		}
+	}
+	found := w.found
+	w.found = nil
+	return found
+}
+
 // offer tells an onlooker of somebody who serves its subject (lock held).
 func (w *onlooker) offer(r resident, h *household, doubtful bool) {
 	i := slices.IndexFunc(h.seats, func(s seat) bool { return s.subject == w.subject })

@@ -27,7 +27,8 @@ type crowd struct {
 
 	mu    sync.Mutex // taken after the slot's
 	inbox []*nats.Msg
-	size  int
+	acks  int  // of these
+	size  int  // of the others
 	full  bool // something had no room
 
 	until    time.Time
@@ -40,16 +41,31 @@ type crowd struct {
 func (k *crowd) heard(m *nats.Msg) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	size := 0
-	if !verdict(m) {
-		size = len(m.Data)
-	}
-	if k.full = k.full || len(k.inbox) >= crowdReplies || k.size+size > crowdBytes; k.full && !verdict(m) {
+	acks, size := weigh(m)
+	if acks+k.acks > crowdReplies {
 		return
 	}
-	k.size += size
+	if acks == 0 {
+		k.full = k.full || len(k.inbox)-k.acks >= crowdReplies || k.size+size > crowdBytes
+	}
+	if k.full && !verdict(m) {
+		return
+	}
+	k.acks, k.size = k.acks+acks, k.size+size
 	k.inbox = append(k.inbox, m)
 	signal(k.news)
+}
+
+// weigh says whether a message is an ack, of which there are as many as replies, and how much it is if not.
+func weigh(m *nats.Msg) (acks, size int) {
+	if verdict(m) {
+		return 0, 0
+	}
+	h := wire.Headers(m.Header)
+	if _, ok := wire.ReadAck(h, m.Data); ok {
+		return 1, 0
+	}
+	return 0, len(m.Data) + wire.Size(h)
 }
 
 // next takes what came first; full says that something after it is gone.
@@ -62,9 +78,8 @@ func (k *crowd) next() (m *nats.Msg, ok, full bool) {
 	m = k.inbox[0]
 	k.inbox[0] = nil
 	k.inbox = k.inbox[1:]
-	if !verdict(m) {
-		k.size -= len(m.Data)
-	}
+	acks, size := weigh(m)
+	k.acks, k.size = k.acks-acks, k.size-size
 	return m, true, false
 }
 
@@ -203,6 +218,15 @@ func (x *gathering) disperse(late bool) {
 		k.slot.many = true
 		k.slot.mu.Unlock()
 		b.mux.leave(k.slot, k.until)
+		k.mu.Lock()
+		unread := k.inbox
+		k.inbox = nil
+		k.mu.Unlock()
+		for _, m := range unread {
+			if !verdict(m) && !garbled(m) {
+				b.mux.acked.callOff(m)
+			}
+		}
 	}
 }
 

@@ -76,6 +76,21 @@ func TestGatherWithoutAGroup(t *testing.T) {
 	})
 }
 
+// Silence counts from when they were asked, not while it is found out how; and whoever was found by the deadline is named.
+func TestGatherWithoutAGroupFromNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bustest.NewNet(t)
+		team := choir(t, n, 5*ms, 20*ms)
+		h := gathers(team, gatherer(n.Connect("hasty", quiet()), endpoint.Timeout(100*ms))(t.Context(), &AddRequest{1, 2}))
+		assert.Equal(t, h, heard{missing: []string{"0 no_answer", "1 no_answer"}, took: 100 * ms})
+		assert.Equal(t, team[0].ran.Load()+team[1].ran.Load(), int32(0))
+		caller := n.Connect("caller", quiet())
+		h = gathers(team, gatherer(caller, endpoint.Stall(100*ms))(t.Context(), &AddRequest{1, 2}))
+		assert.Equal(t, h, heard{said: []string{"0 3", "1 3"}, took: 270 * ms})
+		tidy(t, caller, team...)
+	})
+}
+
 // Who acked and is silent is missing, and canceled.
 func TestGatherWithoutDiscoveryMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -108,6 +123,24 @@ func TestGatherWithoutDiscoveryLeft(t *testing.T) {
 		assert.Equal(t, h, heard{said: []string{"0 3"}, took: 50 * ms})
 		assert.ErrorIs(t, <-team[1].ended, endpoint.Canceled)
 		assert.ErrorIs(t, <-team[2].ended, endpoint.Canceled)
+		tidy(t, caller, team...)
+	})
+}
+
+// Those, too, whose acks came while the consumer was busy.
+func TestGatherWithoutDiscoveryLeftLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sighted(t)
+		team := choir(t, n, 5*ms, forGood, forGood)
+		caller := blind(t, n)
+		for range gatherer(caller)(t.Context(), &AddRequest{1, 2}) {
+			time.Sleep(100 * ms)
+			break
+		}
+		left := time.Now()
+		assert.ErrorIs(t, <-team[1].ended, endpoint.Canceled)
+		assert.ErrorIs(t, <-team[2].ended, endpoint.Canceled)
+		assert.True(t, time.Since(left) < 50*ms, time.Since(left).String())
 		tidy(t, caller, team...)
 	})
 }

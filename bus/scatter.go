@@ -156,7 +156,7 @@ func (x *gathering) rest() (time.Duration, bool) {
 	case x.way == together && stall == 0 && x.said > 0 && len(x.crowd.holders) == 0:
 		stall = crowdStall
 	}
-	if stall == 0 {
+	if stall == 0 || x.way == undecided { // nobody was asked, so nobody is silent
 		return never, false
 	}
 	quiet := time.Since(x.last)
@@ -173,11 +173,11 @@ func (x *gathering) recruit() error {
 			break
 		}
 		if x.held = append(x.held, m); x.way == undecided && m.direct && m.queue != "" {
-			x.way = onebyone // a request to all would reach one of its group
+			x.choose(onebyone) // a request to all would reach one of its group
 		}
 	}
 	if x.way == undecided && x.enough == nil {
-		if x.decide(); x.way == together {
+		if x.choose(x.decide()); x.way == together {
 			return x.shout()
 		}
 	}
@@ -194,21 +194,25 @@ func (x *gathering) recruit() error {
 	return nil
 }
 
-// decide chooses the way when all are known who are there: to all at once where somebody takes no direct calls, and nobody is
-// one of a group.
-func (x *gathering) decide() {
-	x.way = together
+// choose says how they are asked. Silence counts from now.
+func (x *gathering) choose(w way) {
+	x.way, x.last = w, time.Now()
+}
+
+// decide is the way when all are known who are there: to all at once where somebody takes no direct calls, and nobody is one of a
+// group.
+func (x *gathering) decide() way {
 	strangers := false
 	for _, m := range x.held {
 		strangers = strangers || !m.direct
 		if m.queue != "" {
-			x.way = onebyone
-			return
+			return onebyone
 		}
 	}
 	if len(x.held) > 0 && !strangers {
-		x.way = onebyone
+		return onebyone
 	}
+	return together
 }
 
 // join asks one more instance.
@@ -247,6 +251,10 @@ func (x *gathering) call(m candidate, attempt func(*endpoint.Call) (any, error))
 
 // errAbsent is why an instance that is known did not answer: the broker says so.
 var errAbsent = endpoint.Unavailable.New("it is not there").WithReason(endpoint.ReasonNoResponders).WithOutcome(endpoint.NotExecuted)
+
+// errUnasked is why an instance that is known did not answer: the gather ended before anybody knew how to ask it, or whether it is
+// still there.
+var errUnasked = endpoint.Unavailable.New("the gather ended before it was asked").WithReason(endpoint.ReasonNoAnswer).WithOutcome(endpoint.NotSent)
 
 // take hands over what a member said, or notes that it said nothing.
 func (x *gathering) take(r result) error {
@@ -309,6 +317,13 @@ func (x *gathering) finish() error {
 	}
 	if err := x.roll(); err != nil {
 		return err
+	}
+	if x.eye != nil && x.way != together {
+		for _, m := range append(x.held, x.p.bus.census.rest(x.eye)...) {
+			if _, asked := x.lost[m.id]; !asked {
+				x.lost[m.id] = errUnasked
+			}
+		}
 	}
 	for id := range x.answered {
 		delete(x.lost, id)

@@ -61,6 +61,22 @@ func TestGatherMemberFrozen(t *testing.T) {
 	})
 }
 
+// Where a gather ends before those who were known have said that they are still there, they are named, though nobody asked them.
+func TestGatherEndsBeforeTheyAreFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bustest.NewNet(t)
+		team := squad(t, n, 10*ms, 10*ms)
+		caller := n.Connect("caller", quiet())
+		warm(t, caller, team)
+		time.Sleep(2 * time.Second)
+		n.Link("m1").Down.Freeze()
+		h := gathers(team, gatherer(caller, endpoint.Timeout(100*ms))(t.Context(), &AddRequest{1, 2}))
+		assert.Equal(t, h, heard{said: []string{"0 3"}, missing: []string{"1 no_answer"}, took: 100 * ms})
+		n.Link("m1").Down.Thaw()
+		tidy(t, caller, team...)
+	})
+}
+
 // One that drains answers what it has. Whoever asks a moment later hears that it is gone, and then nobody knows it any more.
 func TestGatherMemberDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
