@@ -271,10 +271,11 @@ func (m *replyMux) noted(s *slot, secret uint64, h *holder, left bool) {
 	}
 }
 
-// missed is for a message whose caller left before. Where it says who has a stream, that is canceled there.
+// missed is for a message whose caller left before. Where it says who has a stream, or a large reply, that is
+// canceled there.
 func (m *replyMux) missed(s *slot, secret uint64, stream bool, msg *nats.Msg) {
 	var h *holder
-	if stream && m.acked != nil {
+	if m.acked != nil && (stream || wire.Announces(wire.Headers(msg.Header))) {
 		h = m.acked.opened(msg)
 	}
 	if m.exhume(s, secret) && h != nil {

@@ -36,6 +36,7 @@ import (
 const (
 	parcelPause    = time.Second      // without a chunk, credit is granted once more: it may have been lost
 	parcelPatience = 15 * time.Second // with a peer that says nothing
+	parcelLeast    = 64 << 10         // bytes a second, beside that patience: who is slower would keep room from others for hours
 
 	chunkHeaders = 1 << 10 // bytes of headers of a chunk, at most
 	mostDecoded  = 1 << 20 // bytes that a compressed chunk may become
@@ -57,6 +58,7 @@ type parcel struct {
 	queue [][]byte        // chunks that came and were not put together: bounded by credit
 	full  bool            // the message is whole: nothing more of it can come
 	heard time.Time       // when the peer last said something
+	again func()          // announces the message once more, as long as nobody grants credit for it; nil: there is nothing to announce
 	broke error           // why nothing comes or goes any more
 }
 
@@ -66,6 +68,7 @@ func (x *parcel) prepare(b *Bus, blame endpoint.Code) {
 
 var (
 	errStill = endpoint.Unavailable.New("the peer is silent in the middle of a message").WithReason(endpoint.ReasonInstanceSilent)
+	errSlow  = endpoint.Unavailable.New("the message comes too slowly").WithReason(endpoint.ReasonInstanceSilent)
 	errCoded = errors.New("a chunk that can't be decoded")
 	errOdd   = errors.New("a frame that must not be")
 )
@@ -130,6 +133,7 @@ func (x *parcel) chunk(seq uint64, m *nats.Msg) {
 func (x *parcel) collect(ctx context.Context, self string) ([]byte, error) {
 	tick := time.NewTicker(parcelPause)
 	defer tick.Stop()
+	limit := time.Now().Add(parcelPatience + time.Duration(x.in.Total())*time.Second/parcelLeast)
 	for {
 		x.mu.Lock()
 		chunks, broke := x.queue, x.broke
@@ -150,6 +154,8 @@ func (x *parcel) collect(ctx context.Context, self string) ([]byte, error) {
 			return nil, broke
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case time.Now().After(limit):
+			return nil, errSlow
 		}
 		select {
 		case <-x.news:
@@ -274,6 +280,9 @@ func (x *parcel) turn(ctx context.Context, tick <-chan time.Time) (seq uint64, t
 		select {
 		case <-x.news:
 		case <-tick:
+			if to == "" && x.again != nil {
+				x.again()
+			}
 		case <-ctx.Done():
 		}
 	}

@@ -203,3 +203,86 @@ func TestLargeRequestsFindNoRoom(t *testing.T) {
 		assert.Equal(t, service.Free(), int64(8*mib))
 	})
 }
+
+// A reply that is announced while its caller is without a connection is announced again, until the caller is back.
+func TestLargeReplyWaitsForItsCaller(t *testing.T) {
+	for _, away := range []time.Duration{300 * time.Millisecond, 5 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			n, service, caller := far(t, bus.WithMaxMessage(8*mib))
+			latency(n)
+			serve(t, service, "svc.get", rawEndpoint(func(context.Context, []byte) ([]byte, error) {
+				time.Sleep(time.Second)
+				return make([]byte, 2*mib), nil
+			}))
+			time.AfterFunc(800*time.Millisecond, func() {
+				n.Link("caller").Cut()
+				time.AfterFunc(away, n.Link("caller").Mend)
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			got, err := echoer(caller, "svc.get")(ctx, nil)
+			assert.NoError(t, err)
+			assert.Equal(t, len(got), 2*mib)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			assert.Equal(t, caller.Slots()+caller.Tombs()+service.Streams()+service.Acked(), 0)
+		})
+	}
+}
+
+// Where two queue groups have a large request, one of them executes it, and that the other lets it be is no end of the call.
+func TestLargeRequestToTwoGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, service, caller := far(t, bus.WithMaxMessage(8*mib))
+		latency(n)
+		other := n.Connect("other", quiet(), bus.WithMaxMessage(8*mib))
+		ran := make(chan bool, 2)
+		for group, b := range map[string]*bus.Bus{"a": service, "b": other} {
+			serve(t, b, "svc.put", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
+				ran <- true
+				time.Sleep(time.Second)
+				return r[:3], nil
+			}, endpoint.Queue(group)))
+		}
+		got, err := echoer(caller, "svc.put")(t.Context(), bytes.Repeat([]byte("abc"), mib))
+		assert.NoError(t, err)
+		assert.Equal(t, string(got), "abc")
+		assert.Equal(t, len(ran), 1)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Equal(t, caller.Slots()+caller.Tombs()+service.Streams()+other.Streams(), 0)
+	})
+}
+
+// A caller that left before its reply was announced has that canceled, and no instance waits for its credit.
+func TestLargeReplyTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, service, caller := far(t, bus.WithMaxMessage(8*mib))
+		latency(n)
+		ended := make(chan time.Time, 1)
+		serve(t, service, "svc.get", rawEndpoint(func(context.Context, []byte) ([]byte, error) {
+			return make([]byte, 2*mib), nil
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Millisecond, cancel) // the request is on its way, and nothing has come back
+		limited, stop := context.WithTimeout(ctx, time.Minute)
+		defer stop()
+		_, err := echoer(caller, "svc.get")(limited, nil)
+		failed(t, err, endpoint.Canceled, "", endpoint.MaybeExecuted)
+		go func() {
+			for {
+				time.Sleep(10 * time.Millisecond)
+				if statsOf(t, service, "svc.get").InFlight == 0 {
+					ended <- time.Now()
+					return
+				}
+			}
+		}()
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		assert.Equal(t, len(ended), 1, "the instance is told")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		assert.Equal(t, caller.Slots()+caller.Tombs()+service.Streams()+service.Acked(), 0)
+	})
+}

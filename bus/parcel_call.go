@@ -21,6 +21,7 @@ type clientParcel struct {
 	self string // where it listens
 
 	// guarded by the parcel's lock
+	strays   int        // instances that had it, too, and were told to let it be
 	holder   *holder    // who has the call, as what it opened or announced last said
 	opened   bool       // the request may come
 	whole    bool       // the last chunk of it is about to go, or has gone: it may be executed
@@ -207,12 +208,13 @@ func (x *clientParcel) fetch(ctx context.Context) (any, error) {
 			WithReason(endpoint.ReasonMediaType)
 	}
 	size := int64(as.Size)
+	told := time.Now()
 	err := x.bus.replies.take(size, ctx.Done(), func() error {
 		x.mu.Lock()
 		broke := x.broke
-		waits := time.Since(x.heard) >= parcelPause
 		x.mu.Unlock()
-		if waits {
+		if time.Since(told) >= parcelPause {
+			told = time.Now()
 			x.grant(to, x.self, wire.Grant{}) // we are still here
 		}
 		return errors.Join(ctx.Err(), broke)
@@ -248,7 +250,10 @@ func (x *clientParcel) dismiss(err error) {
 // close gives the slot back. Where nobody has opened the request, who does so later is told that its caller has left.
 func (x *clientParcel) close(ctx context.Context, deadline time.Time, err error) {
 	x.dismiss(err)
-	if err != nil && ctx.Err() != nil && time.Until(deadline) > 0 {
+	x.mu.Lock()
+	open := x.holder == nil && !x.answered
+	x.mu.Unlock()
+	if err != nil && (open || ctx.Err() != nil) && time.Until(deadline) > 0 {
 		x.bus.mux.leave(x.r.slot, deadline)
 		return
 	}

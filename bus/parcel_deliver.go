@@ -48,6 +48,10 @@ func (x *clientParcel) deliver(m *nats.Msg) {
 			x.heard = before
 			return
 		}
+		if x.strays > 0 && f.Err != nil && endpoint.OutcomeOf(f.Err) == endpoint.NotExecuted { // of one that was told to let it be
+			x.strays--
+			return
+		}
 		x.ends(m)
 	default:
 		x.breaks(x.fault(errOdd))
@@ -76,8 +80,11 @@ func (x *clientParcel) opens(f *wire.Frame, m *nats.Msg) {
 		x.breaks(x.fault(errNoControl))
 		return
 	case x.holder != nil && x.holder.instance != h.instance:
+		x.strays++
 		go x.bus.mux.acked.cancel(h) // not under the slot's lock
 		return
+	case x.comes != nil && f.Size == x.as.Size && f.Encoding == x.as.Encoding && h.Subject == x.to:
+		return // once more, because what we said of the first may have been lost
 	case f.Size > 0 && x.whole && x.comes == nil:
 		x.comes, x.as = m, *f
 	case f.Size == 0 && !x.whole && !x.opened:

@@ -89,8 +89,9 @@ func TestHostileLargeReplies(t *testing.T) {
 		"no S2":               {announced("9", "Content-Encoding", "s2"), frames{{item(1), "\xff\xff\xff\xff\x7f"}}, endpoint.Internal, endpoint.ReasonProtocol, 0},
 		"an S2 bomb":          {announced("9", "Content-Encoding", "s2"), frames{{item(1), "\x80\x80\x80\x40\x00"}}, endpoint.Internal, endpoint.ReasonProtocol, 0},
 		"headers for nothing": {announced("9"), frames{{heavy(item(1)), "abc"}}, endpoint.Internal, endpoint.ReasonProtocol, 0},
-		"a second open":       {announced("9"), frames{{announced("9"), ""}}, endpoint.Internal, endpoint.ReasonProtocol, 0},
+		"another open":        {announced("9"), frames{{announced("8"), ""}}, endpoint.Internal, endpoint.ReasonProtocol, 0},
 		"an error after all":  {announced("9"), frames{{item(1), "abc"}, {refusalHeaders(), "{}"}}, endpoint.NotFound, "", 0},
+		"an open once more":   {announced("9"), frames{{item(1), "abc"}, {announced("9"), ""}, {refusalHeaders(), "{}"}}, endpoint.NotFound, "", 0},
 		"silence":             {announced("9"), frames{{item(1), "abc"}}, endpoint.Unavailable, endpoint.ReasonInstanceSilent, 15 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,7 +111,7 @@ func TestHostileLargeReplies(t *testing.T) {
 				assert.True(t, time.Since(start) <= c.after+2*time.Second, time.Since(start).String())
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				if e := c.reason; name != "an error after all" && name != "no number" {
+				if e := c.reason; c.code != endpoint.NotFound && name != "no number" {
 					assert.Equal(t, len(cancels), 1, e)
 				}
 				assert.Equal(t, caller.Slots()+caller.Tombs()+caller.Watched(), 0)
@@ -218,5 +219,41 @@ func TestLargeAnnouncementsAreNoRoom(t *testing.T) {
 		assert.Equal(t, service.Streams(), 0)
 		assert.Equal(t, service.Free(), int64(4*mib))
 		assert.Equal(t, statsOf(t, service, "svc.put").InFlight, int64(0))
+	})
+}
+
+// Who sends a byte now and then does not hold room for hours: a request that comes too slowly is refused.
+func TestLargeRequestTooSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bustest.NewNet(t)
+		service, evil := n.Connect("service", quiet(), bus.WithMaxMessage(mib)), n.Dial("evil")
+		serve(t, service, "svc.put", rawEndpoint(echo))
+		prefix, next := inbox(t, evil)
+		h := nats.Header{wire.SizeHeader: {"1048576"}, wire.Timeout: {"1H"}, wire.ContentType: {"application/octet-stream"}}
+		start := time.Now()
+		assert.NoError(t, evil.PublishMsg(&nats.Msg{Subject: "svc.put", Reply: prefix + "x", Header: h}))
+		to, ended := next().Reply, make(chan bool)
+		go func() {
+			for seq := uint64(1); ; seq++ {
+				select {
+				case <-ended:
+					return
+				case <-time.After(1400 * time.Millisecond):
+					_ = evil.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(itemFrame(seq)), Data: []byte("x")})
+				}
+			}
+		}()
+		m := next()
+		for m.Header.Get(wire.Ctl) != "" { // credit, once more
+			m = next()
+		}
+		close(ended)
+		assert.Equal(t, m.Header.Get(wire.Code), "unavailable")
+		assert.Equal(t, m.Header.Get(wire.Reason), endpoint.ReasonInstanceSilent)
+		assert.Equal(t, m.Header.Get(wire.OutcomeHeader), "not_executed")
+		took := time.Since(start)
+		assert.True(t, took > 30*time.Second && took < 33*time.Second, took.String())
+		synctest.Wait()
+		assert.Equal(t, service.Free(), int64(4*mib))
 	})
 }

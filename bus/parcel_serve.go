@@ -64,7 +64,7 @@ func (op *operation) fetch(ctx context.Context, c *endpoint.Call, j *job, meta *
 	if j.msg.Reply == "" || strings.HasPrefix(j.msg.Reply, wire.ImportRoot+".") {
 		return nil, endpoint.ResourceExhausted.New("a request in chunks needs a reply subject that is not an import's").WithReason(endpoint.ReasonRequestTooLarge)
 	}
-	if err := op.room(ctx, int64(meta.Size)); err != nil {
+	if err := op.room(ctx, j.received, int64(meta.Size)); err != nil {
 		return nil, err
 	}
 	x := op.newParcel(ctx, c)
@@ -92,9 +92,8 @@ func (op *operation) fetch(ctx context.Context, c *endpoint.Call, j *job, meta *
 	return x, op.setBody(c, &j.msg.Data, meta)
 }
 
-// room waits for some in the depot, as long as a call may wait in the backlog.
-func (op *operation) room(ctx context.Context, size int64) error {
-	since := time.Now()
+// room waits for some in the depot, as long as a call that is here since then may wait in the backlog.
+func (op *operation) room(ctx context.Context, since time.Time, size int64) error {
 	return op.bus.depot.take(size, ctx.Done(), func() error {
 		switch {
 		case ctx.Err() != nil:
@@ -109,7 +108,7 @@ func (op *operation) room(ctx context.Context, size int64) error {
 
 // severed is what a caller is told of a connection that this end lost, or could not write to.
 func severed(err error) error {
-	if errors.Is(err, endpoint.Unavailable) && !errors.Is(err, errStill) {
+	if errors.Is(err, endpoint.Unavailable) && !errors.Is(err, errStill) && !errors.Is(err, errSlow) {
 		return errSevered.WithCause(err)
 	}
 	return err
@@ -183,8 +182,14 @@ func (op *operation) ship(ctx context.Context, c *endpoint.Call, j *job, meta *w
 		encoding = wire.S2
 	}
 	wire.WriteAnnouncement(h, op.bus.id, uint64(len(body)), encoding)
-	if err := x.publish(ctx, to.subject, x.self, to.named(h), nil); err != nil {
+	named := nats.Header(to.named(h))
+	if err := x.publish(ctx, to.subject, x.self, wire.Headers(named), nil); err != nil {
 		return severed(err)
+	}
+	x.again = func() { // the caller may have been without a connection
+		if x.bus.connected() {
+			_ = x.bus.nc.PublishMsg(&nats.Msg{Subject: to.subject, Reply: x.self, Header: named})
+		}
 	}
 	if err := x.send(ctx, body, coded, func() {}); err != nil && ctx.Err() == nil {
 		return severed(err)
@@ -204,6 +209,9 @@ func (x *serverParcel) deliver(m *nats.Msg) bool {
 	f := wire.ReadFrame(wire.Headers(m.Header), m.Data, &none, &none)
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if f.Err != nil && nobodyThere(f.Err) { // the broker's: the caller is away, and may come back
+		return true
+	}
 	x.heard = time.Now()
 	switch f.Kind {
 	case wire.PingFrame, wire.CancelFrame:

@@ -21,6 +21,9 @@ const firstRoom = 256 << 10
 // NewAssembly returns the assembly of a message of so many bytes. Whether that is too many is for others to say.
 func NewAssembly(total int) Assembly { return Assembly{total: total} }
 
+// Total returns how many bytes were announced.
+func (a *Assembly) Total() int { return a.total }
+
 // Room returns where the next chunk belongs, of so many bytes when it is decoded. Who asks fills it.
 func (a *Assembly) Room(n int) ([]byte, error) {
 	have := len(a.buf)
