@@ -37,8 +37,10 @@ var _ http.Handler = (*Bridge)(nil)
 // New makes a bridge in front of a transport. It never fails: faults are returned by [Bridge.Err], and a bridge that has
 // some answers everything with 500. Without [Expose] nothing is reachable but /healthz and /readyz.
 //
-// If the transport is an [endpoint.Directory] too, the bridge asks it which subjects there are, at most every five seconds
-// and only for what is exposed by pattern; it does without where that fails. If the transport has the method
+// If the transport is an [endpoint.Directory] too, the bridge asks it what there is: which of the subjects that a pattern
+// exposes, which endpoints stream, which are read-only. It asks when somebody calls what it does not know, at most every five
+// seconds, and every thirty seconds while it is used. Where that fails, which is logged once, POST of one message is served and
+// nothing else, and what is exposed by pattern and stops is 404 rather than 503. If the transport has the method
 // Ready(context.Context) error, /readyz asks it, at most four times a second however many ask.
 func New(t endpoint.Transport, opts ...Option) *Bridge {
 	s := &settings{in: defaultIn(), log: slog.Default()}
@@ -65,7 +67,7 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.exposed = newExposure(t, s.exact, s.patterns)
-	b.directory = newDirectory(b.life, t, s.log)
+	b.directory = newDirectory(b.life, t, b.exposed.exposes, s.log)
 	b.readiness = newReadiness(b.life, t)
 	if b.err != nil {
 		b.log.Error("the bridge has faults and serves nothing", "error", b.err)
@@ -116,16 +118,13 @@ func (x *exchange) set(name, value string) {
 	x.w.Header()[name] = x.values[x.used-1 : x.used : x.used]
 }
 
-// dispatch finds out what a request is about. It returns an error only if nothing was answered yet.
+// dispatch finds out who answers. It returns an error only if nothing was answered yet.
 func (x *exchange) dispatch() error {
 	if x.err != nil {
 		return endpoint.Internal.Wrap(x.err, "")
 	}
-	switch "/" + strings.TrimPrefix(x.r.URL.Path, "/") {
-	case "/healthz":
-		return x.alive()
-	case "/readyz":
-		return x.ready()
+	if answer := x.own(); answer != nil {
+		return answer(x)
 	}
 	if err := x.gate.enter(); err != nil {
 		return err
@@ -138,24 +137,28 @@ func (x *exchange) dispatch() error {
 		}
 		defer release()
 	}
+	return x.handle()
+}
+
+// own returns what answers the bridge's own paths, at any time and without being counted; nil for all others.
+func (x *exchange) own() func(*exchange) error {
+	switch "/" + strings.TrimPrefix(x.r.URL.Path, "/") {
+	case "/healthz":
+		return (*exchange).alive
+	case "/readyz":
+		return (*exchange).ready
+	}
+	return nil
+}
+
+// handle answers what counts as a call. Here is the place for whatever has paths of its own; what is left is a subject's.
+func (x *exchange) handle() error {
 	t := x.exposed.at(x.r.URL)
 	if t == nil {
 		return notFound()
 	}
 	x.subject = t.subject
-	if !t.exact {
-		x.directory.warm()
-	}
-	if x.r.Method != http.MethodPost {
-		return x.method(http.MethodPost)
-	}
-	return x.unary(t)
-}
-
-// method refuses a request by its method.
-func (x *exchange) method(allow string) error {
-	x.w.Header().Set("Allow", allow)
-	return refuse(http.StatusMethodNotAllowed, endpoint.Unknown.Errorf("the method %.20q is not allowed, but %s is", x.r.Method, allow))
+	return x.serve(t)
 }
 
 // rescue answers for what panicked. Whether something was written already, nobody knows: then the answer is lost.

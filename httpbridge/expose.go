@@ -3,6 +3,7 @@ package httpbridge
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,6 +113,15 @@ func (e *exposure) target(subject string, exact bool) *target {
 	return &target{subject: subject, exact: exact, caller: sync.OnceValue(func() endpoint.Unary[*codec.Payload, *codec.Payload] {
 		return endpoint.Caller[*codec.Payload, *codec.Payload](e.transport, subject)
 	})}
+}
+
+// exposes reports whether a subject was named, or a pattern that matches it.
+func (e *exposure) exposes(subject string) bool {
+	if e.exact[subject] != nil {
+		return true
+	}
+	return endpoint.ValidateSubject(subject) == nil && ordinary(subject) &&
+		slices.ContainsFunc(e.patterns, func(p string) bool { return endpoint.MatchSubject(p, subject) })
 }
 
 // find returns nil for what is not exposed.
