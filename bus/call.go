@@ -66,7 +66,7 @@ func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
 	}
 	reply, err := p.attempt(ctx, c, p.subject, body, mediaType, p.batch)
 	if err == error(errAlone) { //nolint:errorlint // this very value
-		c.Reply = endpoint.Header{} // what the refusal said is not the reply's
+		c.Reply, c.Trailer = endpoint.Header{}, endpoint.Header{} // what the refusal said is not the reply's
 		c.SetInstance("")
 		reply, err = p.attempt(ctx, c, p.subject, body, mediaType, nil)
 	}
@@ -307,8 +307,12 @@ func (p *proxy) reply(c *endpoint.Call, msg *nats.Msg, framed bool) (any, error)
 	if r.Instance != "" {
 		c.SetInstance(r.Instance)
 	}
+	err := wire.ReadTrailer(wire.Headers(msg.Header), &c.Trailer)
 	if r.Err != nil {
 		return nil, r.Err
+	}
+	if err != nil {
+		return nil, err
 	}
 	if wire.OfStream(wire.Headers(msg.Header)) {
 		return nil, errStreams

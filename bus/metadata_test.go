@@ -185,6 +185,8 @@ func tell(ctx context.Context, _ *AddRequest) (*about, error) {
 	}
 	c.Reply.Add("X-Reply", "one")
 	c.Reply.Add("x-reply", "two")
+	c.Trailer.Add("X-End", "one")
+	c.Trailer.Add("X-End", "two")
 	return a, nil
 }
 
@@ -216,6 +218,8 @@ func TestMetadataCrosses(t *testing.T) {
 				assert.Equal(t, got.Instance, service.ID())
 				assert.Equal(t, report.Instance, service.ID())
 				assert.Equal(t, fmt.Sprint(report.Reply.Values("X-Reply")), "[one two]")
+				assert.Equal(t, fmt.Sprint(report.Trailer.Values("x-end")), "[one two]")
+				assert.Equal(t, report.Reply.Len()+report.Trailer.Len(), 4)
 			}
 		})
 	}
@@ -298,20 +302,27 @@ func TestReservedHeadersAreRefused(t *testing.T) {
 		endpoint.FromContext(ctx).Reply.Set("Nats-Service-Error", "x")
 		return &AddResponse{}, nil
 	}))
+	serve(t, service, "svc.trailer", endpoint.New(func(ctx context.Context, _ *AddRequest) (*AddResponse, error) {
+		endpoint.FromContext(ctx).Trailer.Set("X-End", "a\r\nb")
+		return &AddResponse{}, nil
+	}))
 	for _, name := range []string{"Rpc-Timeout", "rpc-x", "Nats-Trace-Only", "Status", "Description", "bad name", "", "X\r\nY"} {
 		_, err := adder(caller, "svc.reply")(endpoint.WithHeader(t.Context(), name, "1"), &AddRequest{})
 		failed(t, err, endpoint.InvalidArgument, endpoint.ReasonMalformedHeader, endpoint.NotSent)
 	}
 	_, err := adder(caller, "svc.reply")(endpoint.WithHeader(t.Context(), "X-Own", "a\r\nb"), &AddRequest{})
 	failed(t, err, endpoint.InvalidArgument, endpoint.ReasonMalformedHeader, endpoint.NotSent)
-	_, err = adder(caller, "svc.reply")(t.Context(), &AddRequest{})
-	failed(t, err, endpoint.Internal, endpoint.ReasonMalformedHeader, endpoint.Executed)
+	for _, subject := range []string{"svc.reply", "svc.trailer"} {
+		_, err = adder(caller, subject)(t.Context(), &AddRequest{})
+		failed(t, err, endpoint.Internal, endpoint.ReasonMalformedHeader, endpoint.Executed)
+	}
 }
 
 func TestErrorsCarryHeaders(t *testing.T) {
 	service, caller, _ := pair(t)
 	serve(t, service, "svc.fail", endpoint.New(func(ctx context.Context, _ *AddRequest) (*AddResponse, error) {
 		endpoint.FromContext(ctx).Reply.Set("X-Hint", "later")
+		endpoint.FromContext(ctx).Trailer.Set("X-End", "soon")
 		return nil, endpoint.Unavailable.New("closed").WithRetryAfter(250 * time.Millisecond)
 	}))
 	ctx, report := endpoint.Observe(t.Context())
@@ -319,6 +330,7 @@ func TestErrorsCarryHeaders(t *testing.T) {
 	e := failed(t, err, endpoint.Unavailable, "", endpoint.Executed)
 	assert.Equal(t, e.RetryAfter, 250*time.Millisecond)
 	assert.Equal(t, report.Reply.Get("x-hint"), "later")
+	assert.Equal(t, report.Trailer.Get("x-end"), "soon")
 }
 
 // As many headers as an application may send, and one of ours on top: refused here rather than by the service.
@@ -352,4 +364,14 @@ func TestOneHeaderTooMany(t *testing.T) {
 	ctx, _ = endpoint.Observe(t.Context()) // who wants to know the instance gets one more
 	_, err = adder(caller, "svc.many")(ctx, &AddRequest{1, 2})
 	assert.NoError(t, err)
+}
+
+func TestMoreTrailersThanAreTaken(t *testing.T) {
+	_, caller, s := pair(t)
+	respond(t, foreign(t, s), "svc.add", func(m *nats.Msg) {
+		h := nats.Header{"Rpc-Trailer-X": make([]string, endpoint.MaxHeaderLines+1)}
+		_ = m.RespondMsg(&nats.Msg{Header: h, Data: []byte(`{"Sum":3}`)})
+	})
+	_, err := adder(caller, "svc.add")(t.Context(), &AddRequest{})
+	failed(t, err, endpoint.Internal, endpoint.ReasonHeaderTooLarge, endpoint.Executed)
 }

@@ -104,6 +104,7 @@ func TestLargeOneWay(t *testing.T) {
 	big := noise(3*mib, 1)
 	serve(t, service, "svc.get", rawEndpoint(func(ctx context.Context, _ []byte) ([]byte, error) {
 		endpoint.FromContext(ctx).Reply.Set("X-Rows", "7")
+		endpoint.FromContext(ctx).Trailer.Set("X-End", "8")
 		return big, nil
 	}))
 	serve(t, service, "svc.put", rawEndpoint(func(ctx context.Context, r []byte) ([]byte, error) {
@@ -121,6 +122,7 @@ func TestLargeOneWay(t *testing.T) {
 	assert.NoError(t, err)
 	assert.True(t, bytes.Equal(got, big), "the reply")
 	assert.Equal(t, report.Reply.Get("X-Rows"), "7")
+	assert.Equal(t, report.Trailer.Get("X-End"), "8")
 	assert.Equal(t, report.Instance, service.ID())
 
 	ctx, report = endpoint.Observe(endpoint.WithHeader(t.Context(), "X-Name", "a name"))

@@ -24,7 +24,7 @@ func (op *operation) replyHeaders(c *endpoint.Call, meta *wire.Request, mediaTyp
 	if mediaType == "" {
 		mediaType = asked // a Payload that says nothing
 	}
-	if mediaType != asked || meta.Tell || c.Reply.Len() > 0 {
+	if mediaType != asked || meta.Tell || c.Reply.Len() > 0 || c.Trailer.Len() > 0 {
 		h = wire.Headers{}
 	}
 	if mediaType != asked {
@@ -38,6 +38,12 @@ func (op *operation) replyHeaders(c *endpoint.Call, meta *wire.Request, mediaTyp
 			return nil, err
 		}
 		wire.WriteApp(h, &c.Reply)
+	}
+	if c.Trailer.Len() > 0 {
+		if err := c.Trailer.Fault(endpoint.Internal); err != nil {
+			return nil, err
+		}
+		wire.WriteTrailer(h, &c.Trailer)
 	}
 	return h, nil
 }
@@ -121,9 +127,12 @@ func (op *operation) fail(c *endpoint.Call, j *job, meta *wire.Request, err erro
 		op.bus.report(slog.LevelError, "call failed", slog.String("subject", op.subject), slog.String("code", e.Code.String()),
 			slog.String("reason", e.Reason()), slog.Any("cause", cause))
 	}
-	var app *endpoint.Header
+	app := wire.Headers{}
 	if c.Reply.Validate() == nil {
-		app = &c.Reply
+		wire.WriteApp(app, &c.Reply)
+	}
+	if c.Trailer.Validate() == nil {
+		wire.WriteTrailer(app, &c.Trailer)
 	}
 	to := op.bus.recipient(j, meta)
 	if !j.answered() {
@@ -132,16 +141,13 @@ func (op *operation) fail(c *endpoint.Call, j *job, meta *wire.Request, err erro
 	return e
 }
 
-// replyError sends an error reply, with application headers if there are any. It does not wait for room: errors are small.
-func (b *Bus) replyError(to recipient, e *endpoint.Error, app *endpoint.Header) {
+// replyError sends an error reply, beside the application's headers if there are any. It does not wait for room: errors are small.
+func (b *Bus) replyError(to recipient, e *endpoint.Error, app wire.Headers) {
 	if to.subject == "" {
 		return
 	}
-	send := func(e *endpoint.Error, app *endpoint.Header) error {
-		h := to.named(wire.Headers{})
-		if app != nil {
-			wire.WriteApp(h, app)
-		}
+	send := func(e *endpoint.Error, h wire.Headers) error {
+		h = to.named(h)
 		if to.tell {
 			h[wire.Instance] = []string{b.id}
 		}
@@ -154,10 +160,13 @@ func (b *Bus) replyError(to recipient, e *endpoint.Error, app *endpoint.Header) 
 		}
 		return b.keep(err, to, h, body)
 	}
+	if app == nil {
+		app = wire.Headers{}
+	}
 	err := send(e, app)
 	if errors.Is(err, nats.ErrMaxPayload) { // too much of details: the verdict alone always fits
 		small := endpoint.Error{Code: e.Code, Message: "the error was too large to be sent whole", RetryAfter: e.RetryAfter}
-		err = send(small.WithOutcome(e.Outcome()).WithReason(e.Reason()), nil)
+		err = send(small.WithOutcome(e.Outcome()).WithReason(e.Reason()), wire.Headers{})
 	}
 	if err != nil {
 		b.report(slog.LevelError, "error reply not sent", slog.String("code", e.Code.String()), slog.Any("error", err))

@@ -23,7 +23,7 @@ type Call struct {
 	Attempt int    // 0 for the first
 	Header  Header // request metadata: read by servers, written by clients
 	Reply   Header // reply metadata: the other way round (for streams: sent with the open)
-	Trailer Header // streams: sent with the end
+	Trailer Header // sent with the end of a stream, or beside Reply
 
 	root     *Call // the first attempt, which holds what attempts share; itself in the first
 	instance string

@@ -103,13 +103,21 @@ func readEnd(h Headers, body []byte, app, trailer *endpoint.Header) Frame {
 	if !f.Counted {
 		f.Kind = BadFrame
 	}
-	if !readTrailer(h, trailer) && f.Err == nil {
-		f.Err = endpoint.Internal.New("the trailers are more than are taken").WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.Executed)
+	if err := ReadTrailer(h, trailer); err != nil && f.Err == nil {
+		f.Err = err
 	}
 	return f
 }
 
-// readTrailer takes the trailers; none if they are more than one message may have headers.
+// ReadTrailer takes the trailers of a reply or an end. If they are more than one message may have headers it takes none, which is
+// an error: a success is not whole without them.
+func ReadTrailer(h Headers, trailer *endpoint.Header) *endpoint.Error {
+	if !readTrailer(h, trailer) {
+		return endpoint.Internal.New("the trailers are more than are taken").WithReason(endpoint.ReasonHeaderTooLarge).WithOutcome(endpoint.Executed)
+	}
+	return nil
+}
+
 func readTrailer(h Headers, trailer *endpoint.Header) bool {
 	var room [8]string
 	found := names(room[:0], h, func(name string) bool {

@@ -155,8 +155,13 @@ func WriteEnd(h Headers, count uint64, e *endpoint.Error, trailer *endpoint.Head
 		}
 	}
 	h[End] = []string{strconv.FormatUint(count, 10)}
+	WriteTrailer(h, trailer)
+	return nil
+}
+
+// WriteTrailer adds the trailers to the headers of a reply or an end.
+func WriteTrailer(h Headers, trailer *endpoint.Header) {
 	for name, v := range trailer.All() {
 		h[TrailerPrefix+name] = append(h[TrailerPrefix+name], v)
 	}
-	return nil
 }
