@@ -18,8 +18,9 @@ type visit struct {
 	lives   *lives
 }
 
-// admit does what every protocol does before the body is read, in the order that is drawn in the package's documentation.
-func (x *exchange) admit() (v visit, err error) {
+// admit does what every protocol does before the body is read, in the order that is drawn in the package's documentation. Without
+// a target, because the body tells which endpoints are called, each call of them is for authorize.
+func (x *exchange) admit(t *target) (v visit, err error) {
 	if err := x.checkHeaders(); err != nil {
 		return v, err
 	}
@@ -33,7 +34,11 @@ func (x *exchange) admit() (v visit, err error) {
 	v.lives = &x.lives
 	v.life = v.lives.join(x.client, func() { x.readUntil(past()) })
 	v.bounded, v.release = x.bound(v.life, v.asked)
-	if v.ctx, err = x.authenticate(v.bounded); err == nil {
+	v.ctx, err = x.authenticate(v.bounded)
+	if err == nil && t != nil {
+		v.ctx, err = x.authorize(v.ctx, t)
+	}
+	if err == nil {
 		v.ctx, err = x.inbound(v.ctx)
 	}
 	if err != nil {

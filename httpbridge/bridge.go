@@ -21,6 +21,7 @@ type Bridge struct {
 	timeouts  Timeouts
 	in, out   headerList
 	auth      func(*http.Request) (context.Context, error)
+	may       func(context.Context, string) error
 	log       *slog.Logger
 	origin    *http.CrossOriginProtection
 	gate      *gate
@@ -58,7 +59,7 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 	s.limits.complete()
 	s.timeouts.complete()
 	b := &Bridge{
-		limits: s.limits, timeouts: s.timeouts, in: s.in, out: s.out, auth: s.auth, log: s.log,
+		limits: s.limits, timeouts: s.timeouts, in: s.in, out: s.out, auth: s.auth, may: s.may, log: s.log,
 		origin: http.NewCrossOriginProtection(),
 		gate:   newGate(s.limits.Concurrent),
 		conns:  conns{limit: s.limits.PerConnection, running: map[string]int{}},

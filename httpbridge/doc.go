@@ -28,6 +28,7 @@
 //	content type      415          never a form or text, so that browsers ask first
 //	headers           431, 400
 //	WithAuth          401, 403     before the body is read
+//	WithAuthorization 403          for each call
 //	body              413, 408     read to its end, so that a client's leaving is noticed
 //	call              the status of its code
 //

@@ -21,6 +21,7 @@ type settings struct {
 	timeouts Timeouts
 	in, out  headerList
 	auth     func(*http.Request) (context.Context, error)
+	may      func(context.Context, string) error
 	log      *slog.Logger
 	errs     []error
 }
@@ -130,7 +131,8 @@ func defaultTo[T int | time.Duration](v *T, d T) {
 // always, or take it back ("!X-User").
 //
 // An error ends the request with the status of its code: endpoint.Unauthenticated is 401, endpoint.PermissionDenied 403.
-// An error without a code is 401 without text. By default everybody may call what is exposed.
+// An error without a code is 401 without text; [Challenge] adds a WWW-Authenticate. By default everybody may call what is
+// exposed.
 func WithAuth(f func(*http.Request) (context.Context, error)) Option {
 	return func(s *settings) {
 		switch {

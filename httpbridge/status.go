@@ -55,6 +55,8 @@ func writeError(w http.ResponseWriter, err error) int {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		challenged(h, err)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		if after := retryAfter(e); after != "" {
 			h.Set("Retry-After", after)

@@ -15,7 +15,7 @@ import (
 // unary carries one message there and one back: JSON over POST, which is Connect's unary protocol, and binary over POST.
 // The order of its checks is drawn in the package's documentation.
 func (x *exchange) unary(t *target, mediaType string) error {
-	v, err := x.admit()
+	v, err := x.admit(t)
 	if err != nil {
 		return err
 	}
