@@ -58,6 +58,7 @@ func TestChallenge(t *testing.T) {
 
 func TestWithAuthorization_faults(t *testing.T) {
 	yes := func(context.Context, string) error { return nil }
+	no := func(context.Context, string) error { return endpoint.PermissionDenied }
 	assert.Contains(t, httpbridge.New(newMux(t), httpbridge.WithAuthorization(nil)).Err().Error(), "WithAuthorization", "nil")
-	assert.Contains(t, httpbridge.New(newMux(t), httpbridge.WithAuthorization(yes), httpbridge.WithAuthorization(yes)).Err().Error(), "twice")
+	assert.Contains(t, httpbridge.New(newMux(t), httpbridge.WithAuthorization(yes), httpbridge.WithAuthorization(no)).Err().Error(), "twice")
 }
