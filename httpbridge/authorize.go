@@ -57,15 +57,15 @@ func challenged(h http.Header, err error) {
 	}
 }
 
-// authorize returns the context of one call by who was authenticated.
+// authorize asks whether who was authenticated may call t, and returns the context of that call.
 func (x *exchange) authorize(ctx context.Context, t *target) (context.Context, error) {
 	if x.may == nil {
-		return ctx, nil
+		return x.identified(ctx, t)
 	}
 	err := x.may(ctx, t.subject)
 	switch {
 	case err == nil:
-		return ctx, nil
+		return x.identified(ctx, t)
 	case endpoint.CodeOf(err) == endpoint.Unknown:
 		return nil, endpoint.PermissionDenied.Wrap(err, "")
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/identity"
 )
 
 // Bridge serves endpoints over HTTP. It is made by [New], immutable but for [Bridge.Drain], and safe for concurrent use.
@@ -22,6 +23,7 @@ type Bridge struct {
 	in, out   headerList
 	auth      func(*http.Request) (context.Context, error)
 	may       func(context.Context, string) error
+	signer    *identity.Signer
 	log       *slog.Logger
 	origin    *http.CrossOriginProtection
 	gate      *gate
@@ -56,10 +58,13 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 		s.errs = append(s.errs, errors.New("the transport is nil"))
 		t = nil
 	}
+	if s.signer != nil && s.auth == nil {
+		s.fault("WithIdentity", errors.New("there is no WithAuth that could say who calls"))
+	}
 	s.limits.complete()
 	s.timeouts.complete()
 	b := &Bridge{
-		limits: s.limits, timeouts: s.timeouts, in: s.in, out: s.out, auth: s.auth, may: s.may, log: s.log,
+		limits: s.limits, timeouts: s.timeouts, in: s.in, out: s.out, auth: s.auth, may: s.may, signer: s.signer, log: s.log,
 		origin: http.NewCrossOriginProtection(),
 		gate:   newGate(s.limits.Concurrent),
 		conns:  conns{limit: s.limits.PerConnection, running: map[string]int{}},

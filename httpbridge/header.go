@@ -22,7 +22,8 @@ import (
 //
 // Authorization, Set-Cookie, Forwarded, X-Forwarded-… and Access-Control-… pass only when named exactly, not by a star.
 // Never, by any name, pass: headers of the connection (RFC 9110, 7.6.1), Cookie, Host, Accept, Accept-Encoding, Content-Type,
-// Content-Encoding, Content-Length, Connect-…, Grpc-…, Trailer-…, and what belongs to the bus: Nats-…, Rpc-…, Status, Description. Naming one of those exactly is a fault.
+// Content-Encoding, Content-Length, Connect-…, Grpc-…, Trailer-…, and what belongs to the bus or to this bridge: Nats-…, Rpc-…,
+// Status, Description, Postbus-…. Naming one of those exactly is a fault.
 // A value with CR, LF or NUL is refused with 400 on the way in; on the way out, one with a control character other than a
 // tab is left out and logged.
 func WithHeaders(in, out []string) Option {
@@ -116,7 +117,7 @@ var own = []string{
 
 func neverPasses(name string) bool {
 	return endpoint.ReservedHeader(name) || slices.Contains(own, name) || strings.HasPrefix(name, "Connect-") ||
-		strings.HasPrefix(name, "Grpc-") || strings.HasPrefix(name, "Trailer-")
+		strings.HasPrefix(name, "Grpc-") || strings.HasPrefix(name, "Trailer-") || strings.HasPrefix(name, "Postbus-")
 }
 
 func onlyByName(name string) bool {

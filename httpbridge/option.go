@@ -8,6 +8,8 @@ import (
 	"math"
 	"net/http"
 	"time"
+
+	"postbus.example/internal/identity"
 )
 
 // Option configures a [Bridge]. Faults of options are joined and returned by [Bridge.Err].
@@ -22,6 +24,7 @@ type settings struct {
 	in, out  headerList
 	auth     func(*http.Request) (context.Context, error)
 	may      func(context.Context, string) error
+	signer   *identity.Signer
 	log      *slog.Logger
 	errs     []error
 }

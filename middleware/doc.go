@@ -13,6 +13,7 @@
 //	Log                  both    all kinds, one line at the end               0 when the level is off
 //	Timeout              both    pass through: a stream has no total time     1, or 0 when the context is tighter
 //	Authenticate         server  all kinds, when opened                       0 besides its function
+//	VerifyIdentity       server  all kinds, when opened                       2; more for an identity not seen lately
 //	Validate             both    each item of a request stream                0; decodes where the type has the method
 //	ValidateWith         both    each item of a request stream                0; decodes always
 //	RateLimit            both    all kinds, counts the stream once            0

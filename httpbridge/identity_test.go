@@ -1,0 +1,76 @@
+package httpbridge_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"net/http"
+	"testing"
+	"time"
+
+	"postbus.example/endpoint"
+	"postbus.example/httpbridge"
+	"postbus.example/internal/assert"
+	"postbus.example/internal/identity"
+)
+
+func edgeKey() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+}
+
+// named takes the Authorization for a name.
+func named(r *http.Request) (context.Context, error) {
+	name := r.Header.Get("Authorization")
+	if name == "" {
+		return r.Context(), nil
+	}
+	return httpbridge.Identify(r.Context(), &httpbridge.Identity{Subject: name, Scopes: []string{"x"}}), nil
+}
+
+// TestWithIdentity signs for each call who was authenticated; nobody else sets the header.
+func TestWithIdentity(t *testing.T) {
+	m := newMux(t)
+	got := make(chan []string, 1)
+	serve(t, m, "svc.who", endpoint.New(func(ctx context.Context, _ *nothing) (*nothing, error) {
+		c := endpoint.FromContext(ctx)
+		got <- c.Header.Values("Postbus-Identity")
+		c.Reply.Set("Postbus-Identity", "x")
+		return &nothing{}, nil
+	}))
+	s := start(t, m, httpbridge.Expose("svc.*"), httpbridge.WithHeaders([]string{"*", "Postbus*"}, []string{"*"}),
+		httpbridge.WithAuth(named), httpbridge.WithIdentity("edge-1", edgeKey()))
+	v, err := identity.NewVerifier(0, edgeKey().Public().(ed25519.PublicKey))
+	assert.NoError(t, err)
+	forged := []string{"Postbus-Identity", "a.b.c", "postbus-identity", "d", "POSTBUS-IDENTITY", "e", "Postbus-Other", "f"}
+
+	r := s.post(t, "/svc/who", `{}`, append(forged, "Authorization", "ann")...)
+	assert.Equal(t, r.status, 200)
+	assert.Equal(t, r.header.Values("Postbus-Identity"), nil)
+	values := <-got
+	assert.Equal(t, len(values), 1)
+	who, err := v.Verify(values[0], "svc.who", time.Now())
+	assert.NoError(t, err)
+	assert.Equal(t, *who, httpbridge.Identity{Subject: "ann", Scopes: []string{"x"}, Bridge: "edge-1"})
+
+	assert.Equal(t, s.post(t, "/svc/who", `{}`, forged...).status, 200)
+	assert.Equal(t, <-got, nil, "nobody is nobody")
+}
+
+func TestWithIdentity_faults(t *testing.T) {
+	open := httpbridge.WithAuth(named)
+	assert.Contains(t, httpbridge.New(newMux(t), open, httpbridge.WithIdentity("", nil)).Err().Error(), "WithIdentity", "no name")
+	assert.Contains(t, httpbridge.New(newMux(t), open, httpbridge.WithIdentity("x", nil)).Err().Error(), "64 bytes")
+	assert.Contains(t, httpbridge.New(newMux(t), httpbridge.WithIdentity("x", edgeKey())).Err().Error(), "WithAuth")
+	twice := httpbridge.New(newMux(t), open, httpbridge.WithIdentity("x", edgeKey()), httpbridge.WithIdentity("y", edgeKey()))
+	assert.Contains(t, twice.Err().Error(), "twice")
+	assert.Contains(t, httpbridge.New(newMux(t), httpbridge.WithHeaders([]string{"Postbus-Identity"}, nil)).Err().Error(), "never passes")
+}
+
+// TestWithIdentity_tooLarge is the operator's fault, not the client's.
+func TestWithIdentity_tooLarge(t *testing.T) {
+	s := start(t, newMux(t), httpbridge.Expose("svc.*"), httpbridge.WithIdentity("x", edgeKey()),
+		httpbridge.WithAuth(func(r *http.Request) (context.Context, error) {
+			return httpbridge.Identify(r.Context(), &httpbridge.Identity{Claims: map[string]any{"c": make([]int, 10_000)}}), nil
+		}))
+	assert.Equal(t, failed(t, s.post(t, "/svc/add", `{}`), 500, endpoint.Internal), "")
+}
