@@ -16,6 +16,7 @@ import (
 // Bridge serves endpoints over HTTP. It is made by [New], immutable but for [Bridge.Drain], and safe for concurrent use.
 type Bridge struct {
 	exposed   *exposure
+	routes    *routes
 	directory *directory
 	readiness *readiness
 	limits    Limits
@@ -38,7 +39,7 @@ type Bridge struct {
 var _ http.Handler = (*Bridge)(nil)
 
 // New makes a bridge in front of a transport. It never fails: faults are returned by [Bridge.Err], and a bridge that has
-// some answers everything with 500. Without [Expose] nothing is reachable but /healthz and /readyz.
+// some answers everything with 500. Without [Expose] and [Route] nothing is reachable but /healthz and /readyz.
 //
 // If the transport is an [endpoint.Directory] too, the bridge asks it what there is: which of the subjects that a pattern
 // exposes, which endpoints stream, which are read-only. It asks when somebody calls what it does not know, at most every five
@@ -69,11 +70,15 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 		gate:   newGate(s.limits.Concurrent),
 		conns:  conns{limit: s.limits.PerConnection, running: map[string]int{}},
 		tells:  s.out.some(),
-		err:    errors.Join(s.errs...),
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.exposed = newExposure(t, s.exact, s.patterns)
-	b.directory = newDirectory(b.life, t, b.exposed.exposes, s.log)
+	var err error
+	if b.routes, err = newRoutes(s.routes, ownPaths, b.exposed); err != nil {
+		s.fault("Route", err)
+	}
+	b.err = errors.Join(s.errs...)
+	b.directory = newDirectory(b.life, t, b.reaches, s.log)
 	b.readiness = newReadiness(b.life, t)
 	if b.err != nil {
 		b.log.Error("the bridge has faults and serves nothing", "error", b.err)
@@ -109,6 +114,7 @@ type exchange struct {
 	start   time.Time
 	unread  bool      // there is a body, and it was not read to its end
 	subject string    // "" until the path is understood
+	allow   string    // methods that routes have for the path, when they have not the request's
 	values  [4]string // memory of what set sets
 	used    int
 }
@@ -146,6 +152,14 @@ func (x *exchange) dispatch() error {
 	return x.handle()
 }
 
+// ownPaths are always the bridge's.
+var ownPaths = []string{"/healthz", "/readyz"}
+
+// reaches reports whether anything leads to a subject.
+func (b *Bridge) reaches(subject string) bool {
+	return b.routes.reach(subject) || b.exposed.exposes(subject)
+}
+
 // own returns what answers the bridge's own paths, at any time and without being counted; nil for all others.
 func (x *exchange) own() func(*exchange) error {
 	switch "/" + strings.TrimPrefix(x.r.URL.Path, "/") {
@@ -157,10 +171,18 @@ func (x *exchange) own() func(*exchange) error {
 	return nil
 }
 
-// handle answers what counts as a call. Here is the place for whatever has paths of its own; what is left is a subject's.
+// handle answers what counts as a call: by a route, by what else has a path of its own, or by the path's subject.
 func (x *exchange) handle() error {
+	route, others := x.routes.find(x.r)
+	if route != nil {
+		return x.routed(route)
+	}
+	x.allow = others
 	t := x.exposed.at(x.r.URL)
-	if t == nil {
+	switch {
+	case t == nil && others != "":
+		return x.method("")
+	case t == nil:
 		return notFound()
 	}
 	x.subject = t.subject

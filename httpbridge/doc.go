@@ -5,7 +5,7 @@
 //	http.ListenAndServe(":8080", httpbridge.New(bus, httpbridge.Expose("svc.add", "math.*")))
 //
 // A [Bridge] is an http.Handler. It takes any [endpoint.Transport], so it stands in front of the bus, and in tests in front
-// of an endpoint.Mux. Nothing is reachable that no [Expose] named.
+// of an endpoint.Mux. Nothing is reachable that no [Expose] or [Route] named.
 //
 // # Paths
 //
@@ -13,17 +13,20 @@
 // control characters, tokens that start with $ or _INBOX and percent-encoded ASCII are no subject: they are answered with
 // 404 and never reach the transport. /healthz and /readyz are the bridge's own.
 //
+// [Route] gives a subject a path of its own, with a method and values in it: PUT /v1/users/{id}. Of a path, the bridge's own
+// comes first, then a route that has the method, then the subject.
+//
 // # What it speaks
 //
 // JSON over POST, which is also the unary protocol of Connect (https://connectrpc.com/docs/protocol), and binary over
 // POST: application/proto, application/cbor and any other media type that the endpoint takes. A body passes through
-// untouched, it is never decoded here; gzip is taken off and put on. Connect-Timeout-Ms becomes the call's deadline.
+// untouched, it is never decoded here but where a [Route] has fields to add; gzip is taken off and put on. Connect-Timeout-Ms becomes the call's deadline.
 //
 // # A request's way
 //
 //	drain, limits     503, 429     room for one more call?
-//	path              404          named by Expose?
-//	method            405          POST
+//	path              404          named by Route or Expose?
+//	method            405          the route's, else POST
 //	origin            403          http.CrossOriginProtection
 //	content type      415          never a form or text, so that browsers ask first
 //	headers           431, 400

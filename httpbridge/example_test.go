@@ -81,6 +81,20 @@ func ExampleExpose_incorrect() {
 	// 404 {"code":"unimplemented","message":"there is no such endpoint"}
 }
 
+// Values of path and query become fields of the request, as its schema has them.
+func ExampleRoute() {
+	b := httpbridge.New(calculator(), httpbridge.Route("POST /sums/{a}", "svc.add"))
+	curl(b, "/sums/20?b=22", "")
+	curl(b, "/sums/20", `{"b":22}`)
+	curl(b, "/sums/20", `{"a":21}`)
+	curl(b, "/sums/x", "")
+	// Output:
+	// 200 {"sum":42}
+	// 200 {"sum":42}
+	// 400 {"code":"invalid_argument","message":"field \"a\" is given twice, in the path and in the body"}
+	// 400 {"code":"invalid_argument","message":"field \"a\" of the path: \"x\" is not of type integer"}
+}
+
 func ExampleWithAuth() {
 	authenticate := func(r *http.Request) (context.Context, error) {
 		switch r.Header.Get("Authorization") {

@@ -19,6 +19,7 @@ type Option func(*settings)
 type settings struct {
 	exact    []string
 	patterns []string
+	routes   []*route
 	limits   Limits
 	timeouts Timeouts
 	in, out  headerList

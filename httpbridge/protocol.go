@@ -42,6 +42,7 @@ func (x *exchange) serve(t *target) error {
 
 // method refuses a request by its method.
 func (x *exchange) method(allow string) error {
+	allow = both(x.allow, allow)
 	x.w.Header().Set("Allow", allow)
 	return refuse(http.StatusMethodNotAllowed, endpoint.Unknown.Errorf("the method %.20q is not allowed, but %s is", x.r.Method, allow))
 }
