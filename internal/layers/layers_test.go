@@ -71,6 +71,7 @@ const guests = `
 	github.com/klauspost/compress < bus, httpbridge;
 
 	github.com/alecthomas/kong < cmd/...;
+	go.yaml.in/yaml/v4         < cmd/...;  # the configuration file; its nodes know their lines
 	github.com/lmittmann/tint  < examples/..., cmd/...;
 
 	github.com/google/jsonschema-go < NOBODY;
