@@ -25,7 +25,7 @@ func (x *exchange) routed(r *route) error {
 	if err != nil {
 		return err
 	}
-	v, err := x.admit()
+	v, err := x.admit(r.target)
 	if err != nil {
 		return err
 	}
