@@ -179,10 +179,13 @@ func TestBatchBubble_serviceLost(t *testing.T) {
 		for _, err := range each(16, func(i int) error {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			body := fmt.Sprintf("%d %dms", i, i%8)
+			body := fmt.Sprintf("%d %dms", i, 1+i%8)
 			got, err := call(ctx, []byte(body))
+			if err != nil {
+				return err
+			}
 			assert.Equal(t, string(got), body)
-			return err
+			return nil
 		}) {
 			assert.NoError(t, err)
 		}
