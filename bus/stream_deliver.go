@@ -87,8 +87,12 @@ func (x *clientStream) frame(m *nats.Msg) error {
 	return x.faultOf(x.take(&f, m))
 }
 
-// item implements itemTaker.
+// item implements itemTaker. Where others may have subscribed to what is ours, each item comes for them, too, and which is which
+// only nats.go knows.
 func (b *Bus) item(subject []byte, seq uint64, body []byte, now time.Time) *line {
+	if b.denials.shared.Load() {
+		return nil
+	}
 	if l := b.lineAt(subject); l != nil && l.next(seq, body, now) {
 		return l
 	}

@@ -5,14 +5,17 @@ import (
 	"errors"
 	"iter"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"postbus.example/bus"
+	"postbus.example/bus/bustest"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
+	"postbus.example/internal/wire"
 )
 
 type (
@@ -331,4 +334,30 @@ func TestPlainCallers(t *testing.T) {
 	items, end = all(`{"A":2,"B":13}`)
 	assert.Equal(t, len(items), 2)
 	assert.Equal(t, end.Header.Get("Nats-Service-Error"), "13 is unlucky")
+}
+
+// Who listens on a bus's own connection to what its streams use, gets a copy of each item, and takes none away.
+func TestStreamAndWhoListensBeside(t *testing.T) {
+	s := bustest.Server(t)
+	service := connect(t, s, quiet())
+	caller, err := bus.Connect(s.URL(), quiet())
+	assert.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, caller.Close()) })
+	serve(t, service, "svc.count", endpoint.NewServerStream(count))
+	const n = 10_000
+	var heard atomic.Int64
+	_, err = caller.Conn().Subscribe("_INBOX.*.*", func(m *nats.Msg) {
+		if m.Header.Get(wire.Seq) != "" {
+			heard.Add(1)
+		}
+	})
+	assert.NoError(t, err)
+	got := 0
+	for r, err := range endpoint.ServerStreamCaller[*AddRequest, *AddResponse](caller, "svc.count")(t.Context(), &AddRequest{A: n}) {
+		assert.NoError(t, err)
+		got++
+		assert.Equal(t, r.Sum, got)
+	}
+	assert.Equal(t, got, n)
+	assert.Eventually(t, func() bool { return heard.Load() == n })
 }
