@@ -17,6 +17,7 @@ import (
 type Bridge struct {
 	exposed   *exposure
 	routes    *routes
+	rpc       string // the path of JSON-RPC without its slash; "": there is none
 	directory *directory
 	readiness *readiness
 	limits    Limits
@@ -47,7 +48,7 @@ var _ http.Handler = (*Bridge)(nil)
 // nothing else, and what is exposed by pattern and stops is 404 rather than 503. If the transport has the method
 // Ready(context.Context) error, /readyz asks it, at most four times a second however many ask.
 func New(t endpoint.Transport, opts ...Option) *Bridge {
-	s := &settings{in: defaultIn(), log: slog.Default()}
+	s := &settings{in: defaultIn(), log: slog.Default(), own: map[string]string{"/healthz": "", "/readyz": ""}}
 	for _, o := range opts {
 		if o == nil {
 			s.errs = append(s.errs, errors.New("a nil option"))
@@ -62,10 +63,12 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 	if s.signer != nil && s.auth == nil {
 		s.fault("WithIdentity", errors.New("there is no WithAuth that could say who calls"))
 	}
+	s.clashes()
 	s.limits.complete()
 	s.timeouts.complete()
 	b := &Bridge{
 		limits: s.limits, timeouts: s.timeouts, in: s.in, out: s.out, auth: s.auth, may: s.may, signer: s.signer, log: s.log,
+		rpc:    strings.TrimPrefix(s.rpc, "/"),
 		origin: http.NewCrossOriginProtection(),
 		gate:   newGate(s.limits.Concurrent),
 		conns:  conns{limit: s.limits.PerConnection, running: map[string]int{}},
@@ -73,10 +76,7 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.exposed = newExposure(t, s.exact, s.patterns)
-	var err error
-	if b.routes, err = newRoutes(s.routes, ownPaths, b.exposed); err != nil {
-		s.fault("Route", err)
-	}
+	b.routes = newRoutes(s, b.exposed)
 	b.err = errors.Join(s.errs...)
 	b.directory = newDirectory(b.life, t, b.reaches, s.log)
 	b.readiness = newReadiness(b.life, t)
@@ -152,9 +152,6 @@ func (x *exchange) dispatch() error {
 	return x.handle()
 }
 
-// ownPaths are always the bridge's.
-var ownPaths = []string{"/healthz", "/readyz"}
-
 // reaches reports whether anything leads to a subject.
 func (b *Bridge) reaches(subject string) bool {
 	return b.routes.reach(subject) || b.exposed.exposes(subject)
@@ -173,6 +170,9 @@ func (x *exchange) own() func(*exchange) error {
 
 // handle answers what counts as a call: by a route, by what else has a path of its own, or by the path's subject.
 func (x *exchange) handle() error {
+	if x.rpc != "" && strings.TrimPrefix(x.r.URL.Path, "/") == x.rpc {
+		return x.jsonRPC()
+	}
 	route, others := x.routes.find(x.r)
 	if route != nil {
 		return x.routed(route)
@@ -203,17 +203,23 @@ func (x *exchange) rescue() {
 
 // fail answers with an error, and records it.
 func (x *exchange) fail(err error) {
-	switch {
-	case errors.Is(err, context.Canceled) && x.life.Err() != nil:
-		err = errDraining.WithOutcome(endpoint.OutcomeOf(err))
-	case errors.Is(x.client.Err(), context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
-		err = endpoint.Canceled.Wrap(err, "the client left")
-	}
+	err = x.attributed(err)
 	if x.gate.draining() {
 		x.w.Header().Set("Connection", "close")
 	}
 	x.answering()
 	x.record(writeError(x.w, err), err)
+}
+
+// attributed tells a drain, and a client that left, from other reasons why a call was canceled.
+func (x *exchange) attributed(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled) && x.life.Err() != nil:
+		return errDraining.WithOutcome(endpoint.OutcomeOf(err))
+	case errors.Is(x.client.Err(), context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
+		return endpoint.Canceled.Wrap(err, "the client left")
+	}
+	return err
 }
 
 func (x *exchange) record(status int, err error) {

@@ -20,7 +20,10 @@
 //
 // JSON over POST, which is also the unary protocol of Connect (https://connectrpc.com/docs/protocol), and binary over
 // POST: application/proto, application/cbor and any other media type that the endpoint takes. A body passes through
-// untouched, it is never decoded here but where a [Route] has fields to add; gzip is taken off and put on. Connect-Timeout-Ms becomes the call's deadline.
+// untouched, it is never decoded here but where a [Route] has fields to add; gzip is taken off and put on.
+// Connect-Timeout-Ms becomes the call's deadline.
+//
+// JSON-RPC 2.0, with batches and notifications, where [WithJSONRPC] says so.
 //
 // # A request's way
 //

@@ -69,6 +69,15 @@ func (g *gate) enter() error {
 	return nil
 }
 
+// more lets one who is in have the room of another, if there is any.
+func (g *gate) more() bool {
+	if g.running.Add(1) > g.limit {
+		g.leave()
+		return false
+	}
+	return true
+}
+
 func (g *gate) leave() {
 	if g.running.Add(-1) == 0 && g.closing.Load() {
 		g.once.Do(func() { close(g.idle) })

@@ -95,6 +95,17 @@ func ExampleRoute() {
 	// 400 {"code":"invalid_argument","message":"field \"a\" of the path: \"x\" is not of type integer"}
 }
 
+func ExampleWithJSONRPC() {
+	b := httpbridge.New(calculator(), httpbridge.Expose("svc.add"), httpbridge.WithJSONRPC("/rpc"))
+	curl(b, "/rpc", `{"jsonrpc":"2.0","id":1,"method":"svc.add","params":{"a":1,"b":2}}`)
+	curl(b, "/rpc", `[{"jsonrpc":"2.0","id":"x","method":"svc.add","params":[20,22]},{"jsonrpc":"2.0","method":"svc.add"}]`)
+	curl(b, "/rpc", `{"jsonrpc":"2.0","id":2,"method":"svc.add","params":{"a":1,"b":13}}`)
+	// Output:
+	// 200 {"jsonrpc":"2.0","id":1,"result":{"sum":3}}
+	// 200 [{"jsonrpc":"2.0","id":"x","result":{"sum":42}}]
+	// 200 {"jsonrpc":"2.0","id":2,"error":{"code":-32009,"message":"13 is unlucky","data":{"code":"failed_precondition"}}}
+}
+
 func ExampleWithAuth() {
 	authenticate := func(r *http.Request) (context.Context, error) {
 		switch r.Header.Get("Authorization") {

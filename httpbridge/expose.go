@@ -80,6 +80,7 @@ type exposure struct {
 type target struct {
 	subject string
 	exact   bool // named as it is, not by a pattern
+	shape   shapeCache
 	caller  func() endpoint.Unary[*codec.Payload, *codec.Payload]
 }
 

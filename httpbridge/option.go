@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"strings"
 	"time"
 
 	"postbus.example/internal/identity"
@@ -20,6 +21,8 @@ type settings struct {
 	exact    []string
 	patterns []string
 	routes   []*route
+	rpc      string            // the path of JSON-RPC
+	own      map[string]string // paths that the bridge answers itself, and by which option
 	limits   Limits
 	timeouts Timeouts
 	in, out  headerList
@@ -33,6 +36,24 @@ type settings struct {
 func (s *settings) fault(option string, err error) {
 	if err != nil {
 		s.errs = append(s.errs, fmt.Errorf("%s: %w", option, err))
+	}
+}
+
+// claim notes that the bridge answers a path itself.
+func (s *settings) claim(option, path string) {
+	if by, taken := s.own[path]; taken {
+		s.fault(option, fmt.Errorf("the bridge answers %s already%s", path, by))
+		return
+	}
+	s.own[path] = ", by " + option
+}
+
+// clashes finds what was named exactly and can't be reached, because the bridge answers its path itself.
+func (s *settings) clashes() {
+	for _, subject := range s.exact {
+		if by := s.own["/"+strings.ReplaceAll(subject, ".", "/")]; by != "" {
+			s.fault("Expose", fmt.Errorf("subject %q can't be reached: the bridge answers its path itself%s", subject, by))
+		}
 	}
 }
 
@@ -52,13 +73,16 @@ type Limits struct {
 	// PerConnection is how many calls run at once on one connection of HTTP/2, of which HTTP/1.1 runs one at a time; more
 	// are refused with 429. Connections are told apart by Request.RemoteAddr, which a server fills in. By default 100.
 	PerConnection int
+
+	// Batch is how many calls a batch of JSON-RPC may have; larger ones are refused whole. By default 100.
+	Batch int
 }
 
 // WithLimits sets limits; a limit that is zero keeps its default. By default those that [Limits] names apply.
 func WithLimits(l Limits) Option {
 	return func(s *settings) {
 		s.limits = l
-		if l.Body < 0 || l.Header < 0 || l.Concurrent < 0 || l.PerConnection < 0 {
+		if l.Body < 0 || l.Header < 0 || l.Concurrent < 0 || l.PerConnection < 0 || l.Batch < 0 {
 			s.fault("WithLimits", errors.New("a limit is negative"))
 		}
 	}
@@ -70,6 +94,7 @@ func (l *Limits) complete() {
 	defaultTo(&l.Header, 8<<10)
 	defaultTo(&l.Concurrent, 1024)
 	defaultTo(&l.PerConnection, 100)
+	defaultTo(&l.Batch, 100)
 }
 
 // Timeouts bound how long things may take. A zero field means its default; a negative one is a fault.

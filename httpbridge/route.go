@@ -55,7 +55,6 @@ type route struct {
 	names    []string // of its wildcards
 	subject  string
 	target   *target
-	shape    shapeCache
 }
 
 // ServeHTTP makes a route what an http.ServeMux has; it is never called.
@@ -133,23 +132,22 @@ type routes struct {
 }
 
 // newRoutes finds what is wrong with routes only together.
-func newRoutes(all []*route, own []string, e *exposure) (*routes, error) {
-	if len(all) == 0 {
-		return nil, nil
+func newRoutes(s *settings, e *exposure) *routes {
+	if len(s.routes) == 0 {
+		return nil
 	}
-	rs := &routes{mux: http.NewServeMux(), all: all}
+	rs := &routes{mux: http.NewServeMux(), all: s.routes}
 	var errs []error
-	for _, r := range all {
+	for _, r := range rs.all {
 		r.target = e.target(r.subject, true)
-		if slices.Contains(own, r.path) {
-			errs = append(errs, fmt.Errorf("pattern %q: the bridge answers %s itself", r.method+" "+r.path, r.path))
-			continue
-		}
-		if err := rs.register(r); err != nil {
+		if by, taken := s.own[r.path]; taken {
+			errs = append(errs, fmt.Errorf("pattern %q: the bridge answers %s itself%s", r.method+" "+r.path, r.path, by))
+		} else if err := rs.register(r); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	return rs, errors.Join(errs...)
+	s.fault("Route", errors.Join(errs...))
+	return rs
 }
 
 // registered is where in a program a ServeMux got a pattern: always here.

@@ -39,9 +39,7 @@ func (x *exchange) routed(r *route) error {
 		return err
 	}
 	deadline := x.deadline(v.asked)
-	if v.asked != nil || deadline.Add(patience).After(x.start.Add(x.timeouts.Body)) {
-		x.readUntil(time.Time{}) // as in unary
-	}
+	x.untilAnswered(&v, deadline)
 	reply, err := x.call(v.ctx, v.bounded, r.target, deadline, p)
 	if err != nil {
 		return err
@@ -95,7 +93,7 @@ func (x *exchange) compose(ctx context.Context, r *route, mediaType string, fiel
 		if err != nil {
 			return nil, err
 		}
-		s = r.shape.of(schema)
+		s = r.target.shape.of(schema)
 	}
 	data, err := compose(s, fields, body)
 	if err != nil {

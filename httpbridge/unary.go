@@ -25,15 +25,21 @@ func (x *exchange) unary(t *target, mediaType string) error {
 		return err
 	}
 	deadline := x.deadline(v.asked)
-	if v.asked != nil || deadline.Add(patience).After(x.start.Add(x.timeouts.Body)) {
-		x.readUntil(time.Time{}) // net/http waits for the next request already, and its time must not be up before the call's
-	}
+	x.untilAnswered(&v, deadline)
 	reply, err := x.call(v.ctx, v.bounded, t, deadline, &codec.Payload{MediaType: mediaType, Data: body})
 	if err != nil {
 		return err
 	}
 	x.write(x.replyType(reply.MediaType, mediaType), reply.Data)
 	return nil
+}
+
+// untilAnswered keeps the connection open for a call that may take longer than bodies may: net/http waits for the next
+// request already, and its time must not be up before the call's.
+func (x *exchange) untilAnswered(v *visit, deadline time.Time) {
+	if v.asked != nil || deadline.Add(patience).After(x.start.Add(x.timeouts.Body)) {
+		x.readUntil(time.Time{})
+	}
 }
 
 // call calls the endpoint. Headers of the reply are set afterwards, whether it failed or not.
