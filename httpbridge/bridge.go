@@ -19,6 +19,7 @@ type Bridge struct {
 	routes    *routes
 	rpc       string // the path of JSON-RPC without its slash; "": there is none
 	directory *directory
+	documents *documents // nil: there is no OpenAPI document
 	readiness *readiness
 	limits    Limits
 	timeouts  Timeouts
@@ -77,6 +78,9 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.exposed = newExposure(t, s.exact, s.patterns)
 	b.routes = newRoutes(s, b.exposed)
+	if s.openapi != nil {
+		b.documents = &documents{info: s.openapi}
+	}
 	b.err = errors.Join(s.errs...)
 	b.directory = newDirectory(b.life, t, b.reaches, s.log)
 	b.readiness = newReadiness(b.life, t)
@@ -172,6 +176,9 @@ func (x *exchange) own() func(*exchange) error {
 func (x *exchange) handle() error {
 	if x.rpc != "" && strings.TrimPrefix(x.r.URL.Path, "/") == x.rpc {
 		return x.jsonRPC()
+	}
+	if x.documents != nil && strings.TrimPrefix(x.r.URL.Path, "/") == "openapi.json" {
+		return x.openapi()
 	}
 	route, others := x.routes.find(x.r)
 	if route != nil {

@@ -23,7 +23,8 @@
 // untouched, it is never decoded here but where a [Route] has fields to add; gzip is taken off and put on.
 // Connect-Timeout-Ms becomes the call's deadline.
 //
-// JSON-RPC 2.0, with batches and notifications, where [WithJSONRPC] says so.
+// JSON-RPC 2.0, with batches and notifications, where [WithJSONRPC] says so; and an OpenAPI document of it all, made of the
+// schemas that the endpoints publish, where [WithOpenAPI] does.
 //
 // # A request's way
 //

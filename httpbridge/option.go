@@ -21,7 +21,8 @@ type settings struct {
 	exact    []string
 	patterns []string
 	routes   []*route
-	rpc      string            // the path of JSON-RPC
+	rpc      string // the path of JSON-RPC
+	openapi  *Info
 	own      map[string]string // paths that the bridge answers itself, and by which option
 	limits   Limits
 	timeouts Timeouts

@@ -191,9 +191,16 @@ func (rs *routes) find(r *http.Request) (*route, string) {
 	return nil, told.header.Get("Allow")
 }
 
+func (rs *routes) list() []*route {
+	if rs == nil {
+		return nil
+	}
+	return rs.all
+}
+
 // reach reports whether a route leads to a subject.
 func (rs *routes) reach(subject string) bool {
-	return rs != nil && slices.ContainsFunc(rs.all, func(r *route) bool { return r.subject == subject })
+	return slices.ContainsFunc(rs.list(), func(r *route) bool { return r.subject == subject })
 }
 
 // both joins two lists of methods, as Allow has them.
