@@ -62,3 +62,17 @@ func TestWithAuthorization_faults(t *testing.T) {
 	assert.Contains(t, httpbridge.New(newMux(t), httpbridge.WithAuthorization(nil)).Err().Error(), "WithAuthorization", "nil")
 	assert.Contains(t, httpbridge.New(newMux(t), httpbridge.WithAuthorization(yes), httpbridge.WithAuthorization(no)).Err().Error(), "twice")
 }
+
+// TestWithAuthorization_jsonRPC asks for each call of a batch.
+func TestWithAuthorization_jsonRPC(t *testing.T) {
+	s := start(t, newMux(t), httpbridge.Expose("svc.*"), httpbridge.WithJSONRPC(""),
+		httpbridge.WithAuthorization(func(_ context.Context, subject string) error {
+			if subject == "svc.add" {
+				return nil
+			}
+			return endpoint.PermissionDenied.New("only sums")
+		}))
+	r := s.post(t, "/rpc", `[{"jsonrpc":"2.0","id":1,"method":"svc.echo","params":{}},{"jsonrpc":"2.0","id":2,"method":"svc.add","params":{"a":1}}]`)
+	assert.Equal(t, r.body, `[{"jsonrpc":"2.0","id":1,"error":{"code":-32007,"message":"only sums","data":{"code":"permission_denied"}}},`+
+		`{"jsonrpc":"2.0","id":2,"result":{"sum":1}}]`)
+}

@@ -71,7 +71,7 @@ func (x *exchange) jsonRPC() error {
 	case mediaType != jsonType && mediaType != "application/json-rpc" && mediaType != "application/jsonrequest":
 		return unsupported(fmt.Sprintf("the content type %.80q is not taken, but application/json is", mediaType))
 	}
-	v, err := x.admit()
+	v, err := x.admit(nil)
 	if err != nil {
 		return err
 	}
@@ -199,11 +199,15 @@ func (c *rpcCalls) result(x *exchange, r rpcEntry) (result json.RawMessage, err 
 		return nil, notFound()
 	}
 	x.directory.warm(x.start)
+	ctx, err := x.authorize(c.ctx, t)
+	if err != nil {
+		return nil, err
+	}
 	params, err := c.params(t, r.params)
 	if err != nil {
 		return nil, err
 	}
-	reply, err := x.call(c.ctx, c.bounded, t, c.deadline, &codec.Payload{MediaType: jsonType, Data: params})
+	reply, err := x.call(ctx, c.bounded, t, c.deadline, &codec.Payload{MediaType: jsonType, Data: params})
 	switch {
 	case err != nil:
 		return nil, err

@@ -92,7 +92,7 @@ func (x *exchange) openapi() error {
 	}
 	ctx := x.client
 	if !x.documents.info.Public {
-		v, err := x.admit()
+		v, err := x.admit(nil)
 		if err != nil {
 			return err
 		}
