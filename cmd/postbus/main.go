@@ -1,5 +1,6 @@
-// Command postbus lists, describes and calls the services on a NATS bus from a shell.
+// Command postbus offers the services on a NATS bus over HTTP, and lists, describes and calls them from a shell.
 //
+//	postbus bridge --expose 'math.*' --listen :8080
 //	postbus ls
 //	postbus info math
 //	postbus call math.add '{"a":1,"b":2}'

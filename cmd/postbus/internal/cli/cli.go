@@ -49,6 +49,7 @@ type command interface {
 type app struct {
 	Common
 
+	Bridge  bridgeCmd  `cmd:"" help:"Offer services over HTTP."`
 	Ls      lsCmd      `cmd:"" help:"List the services on the bus."`
 	Info    infoCmd    `cmd:"" help:"Describe a service: instances, endpoints, schemas, counters."`
 	Call    callCmd    `cmd:"" help:"Call an endpoint, unary or a stream."`
@@ -93,17 +94,10 @@ func newParser(p *process, f *faults, exit func(int)) (*kong.Kong, error) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
 		kong.ExplicitGroups(groups),
 		kong.ValueFormatter(withDefault),
+		kong.Help(showHelp),
 		kong.Resolvers(origins),
 	}
 	return kong.New(&p.opts, append(options, gentle(f, origins)...)...)
-}
-
-// withDefault adds to a flag's help what it is without the flag.
-func withDefault(v *kong.Value) string {
-	if v.Default == "" || v.Help == "" {
-		return v.Help
-	}
-	return strings.TrimSuffix(v.Help, ".") + " (default " + v.Default + ")."
 }
 
 func environment(env []string) map[string]string {
@@ -114,18 +108,4 @@ func environment(env []string) map[string]string {
 		}
 	}
 	return m
-}
-
-const aboutAll = `Call, list and describe the services on a NATS bus.
-
-Every flag can be given in the environment and in a file as well. --nats-user is POSTBUS_NATS_USER there, and nats-user in the
-file that --config names, where a command's own flags stand under the command's name. A flag wins over the environment, the
-environment over the file.
-
-Exit codes: 0 is well, 64 a wrong use, 74 a file or stream that can't be read or written, 101 to 116 an error's code (100 and
-its number: not_found is 105), 130 an interrupt.`
-
-var groups = []kong.Group{
-	{Key: "nats", Title: "The NATS server:"},
-	{Key: "log", Title: "Output:"},
 }

@@ -15,7 +15,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // TestHelp holds the help of each command against its golden file.
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"", "ls", "info", "call", "gather", "version"} {
+	for _, command := range []string{"", "bridge", "ls", "info", "call", "gather", "version"} {
 		r := run(t, append(strings.Fields(command), "--help"))
 		assert.Equal(t, []any{r.code, r.err}, []any{0, ""}, command)
 		file := filepath.Join("testdata", strings.TrimSpace("help "+command)+".txt")
@@ -62,7 +62,7 @@ func TestPrecedence(t *testing.T) {
 // TestFaults_atOnce gives a wrong value in each of the places, and wants all of them named.
 func TestFaults_atOnce(t *testing.T) {
 	t.Parallel()
-	file := settings(t, "nats-tls-first: perhaps\ncall:\n  timeout: soon\n  tiemout: 5s\ninfo:\n  lisen: x\nls: yes\ncall: {}\nnats-user: [a, b]\n")
+	file := settings(t, "nats-tls-first: perhaps\ncall:\n  timeout: soon\n  tiemout: 5s\nbridge:\n  lisen: x\nls: yes\ncall: {}\nnats-user: [a, b]\n")
 	r := run(t, []string{"call", "a..b", "--log-level", "loud", "--config", file, "-H", "none", "-H", "Nats-X:1", "--nats-creds", "/no/such", "--nats-token", "t", "--nats-cert", "c"},
 		"POSTBUS_VERBOSE=perhaps", "POSTBUS_NATS_PASSWORD=hush", "POSTBUS_SERVICE_HOST=10.0.0.1")
 	assert.Equal(t, []any{r.code, r.out}, []any{64, ""})
@@ -71,7 +71,7 @@ func TestFaults_atOnce(t *testing.T) {
 		file + ":1: nats-tls-first: ",
 		file + ":3: timeout: ",
 		file + ":4: tiemout: unknown: no flag call --tiemout",
-		file + ":6: lisen: unknown: no flag info --lisen",
+		file + ":6: lisen: unknown: no flag bridge --lisen",
 		file + ":7: ls: is a command, whose flags stand under it",
 		file + ":8: call: given twice",
 		file + ":9: nats-user: takes one value",
@@ -117,7 +117,7 @@ func TestUsage(t *testing.T) {
 	for want, args := range map[string][]string{
 		"unexpected argument cal, did you mean \"call\"?": {"cal"},
 		"expected one of":      {},
-		"unknown flag --lisen": {"ls", "--lisen", "x"},
+		"unknown flag --lisen": {"bridge", "--lisen", "x"},
 		`expected "<subject>`:  {"call"},
 	} {
 		r := run(t, args)

@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postbus.example/bus"
+	"postbus.example/httpbridge"
+	"postbus.example/middleware"
+	"postbus.example/middleware/metrics"
+)
+
+// bridgeCmd offers what is on the bus over HTTP.
+type bridgeCmd struct {
+	Listen      string `group:"http" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Where HTTP is served; :8080 is every address of this machine."`
+	TLSCert     string `name:"tls-cert" group:"http" placeholder:"FILE" help:"The server's certificate, with the chain. It may be renewed while the bridge runs."`
+	TLSKey      string `name:"tls-key" group:"http" placeholder:"FILE" help:"Its key."`
+	TLSClientCA string `name:"tls-client-ca" group:"http" placeholder:"FILE" help:"Take only clients with a certificate of one of these authorities."`
+
+	Expose    []string `group:"expose" placeholder:"SUBJECT" help:"A subject or pattern that may be called: svc.add, math.*, acme.>. Repeat for more."`
+	HeaderIn  []string `group:"expose" placeholder:"NAME" help:"A header of requests that passes to the endpoint; X-Acme-* is all of these, !baggage takes one back. By default traceparent, tracestate and baggage."`
+	HeaderOut []string `group:"expose" placeholder:"NAME" help:"A header of replies that passes to the client. By default none."`
+
+	MaxBody               size          `group:"limits" default:"1MiB" placeholder:"SIZE" help:"The largest body of a request, decompressed."`
+	MaxHeader             size          `group:"limits" default:"8KiB" placeholder:"SIZE" help:"What the headers of a request may weigh in all."`
+	MaxCalls              int           `group:"limits" default:"1024" placeholder:"N" help:"How many calls run at once."`
+	MaxCallsPerConnection int           `group:"limits" default:"100" placeholder:"N" help:"How many of them on one connection of HTTP/2."`
+	CallTimeout           time.Duration `group:"limits" default:"10s" placeholder:"TIME" help:"How long a call takes at most that does not say (Connect-Timeout-Ms)."`
+	MaxCallTimeout        time.Duration `group:"limits" default:"1m" placeholder:"TIME" help:"The longest that it may say."`
+	HeaderTimeout         time.Duration `group:"limits" default:"10s" placeholder:"TIME" help:"How long a client may take to send its headers."`
+	BodyTimeout           time.Duration `group:"limits" default:"30s" placeholder:"TIME" help:"How long to send its body."`
+	WriteTimeout          time.Duration `group:"limits" default:"30s" placeholder:"TIME" help:"How long to take its reply."`
+	IdleTimeout           time.Duration `group:"limits" default:"2m" placeholder:"TIME" help:"How long a connection waits for its next request."`
+
+	AccessLog     bool   `group:"ops" help:"Log each call, and not failures alone."`
+	MetricsListen string `group:"ops" placeholder:"ADDR" help:"Where metrics are served for Prometheus, at /metrics. By default nowhere."`
+
+	options []httpbridge.Option // what the settings make of a bridge
+}
+
+// Help is for kong.
+func (*bridgeCmd) Help() string {
+	return `Turns NATS micro services, whatever they are written in, into an HTTP API. /math/add is the subject math.add; what is not
+exposed can't be reached.
+
+    postbus bridge --expose 'math.*'
+    curl -H 'Content-Type: application/json' -d '{"a":1,"b":2}' localhost:8080/math/add
+
+    postbus bridge --config bridge.yaml --listen :443 --tls-cert tls.pem --tls-key tls.key
+
+/healthz tells that the bridge runs, /readyz that it can call. SIGTERM ends it: what runs is finished, new calls are refused,
+then it leaves the bus, with exit code 0 if no call was lost.`
+}
+
+func (c *bridgeCmd) run(ctx context.Context, p *process) error {
+	b, err := p.connect()
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.serve(ctx, p, b), finish(b))
+}
+
+// finish drains the bus, which has a service's answers still on their way.
+func finish(b *bus.Bus) error {
+	ctx, cancel := context.WithTimeout(context.Background(), connectTime)
+	defer cancel()
+	return b.Drain(ctx)
+}
+
+func (c *bridgeCmd) serve(ctx context.Context, p *process, b *bus.Bus) error {
+	log := p.logger()
+	registry := prometheus.NewRegistry()
+	if c.MetricsListen != "" {
+		b.Use(metrics.New(registry))
+		registry.MustRegister(metrics.Collector(b))
+	}
+	if c.AccessLog {
+		b.Use(middleware.Log(log))
+	}
+	bridge := httpbridge.New(b, append(c.options, httpbridge.WithLogger(log))...)
+	server := bridge.Server(c.Listen)
+	server.TLSConfig = c.tls(log)
+	stop, err := c.measure(ctx, registry, log)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	c.warn(log)
+	return listening(bridge.Run(ctx, server))
+}
+
+// warn says what nobody may overlook.
+func (c *bridgeCmd) warn(log *slog.Logger) {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if ip := net.ParseIP(host); err == nil && (ip.IsLoopback() || host == "localhost") {
+		return
+	}
+	if c.TLSClientCA == "" {
+		log.Warn("whoever reaches this address may call all that is exposed", slog.String("addr", c.Listen))
+	}
+}
+
+// listening marks an address that can't be had as what it is.
+func listening(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "listen" {
+		return &ioError{err}
+	}
+	return err
+}

@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"postbus.example/endpoint"
+	"postbus.example/httpbridge"
+)
+
+// check makes the options of the bridge and has them judged by a bridge in front of nothing.
+func (c *bridgeCmd) check(f *faults) {
+	if len(c.Expose) == 0 {
+		f.addf("", "nothing is offered: give --expose")
+	}
+	c.checkTLS(f)
+	c.options = c.bridgeOptions()
+	silent := httpbridge.WithLogger(slog.New(slog.DiscardHandler))
+	trial := httpbridge.New(endpoint.NewMux(), append(c.options, silent)...)
+	for _, err := range parts(trial.Err()) {
+		f.add("", inOurWords(err))
+	}
+}
+
+func (c *bridgeCmd) bridgeOptions() []httpbridge.Option {
+	return []httpbridge.Option{
+		httpbridge.Expose(c.Expose...),
+		httpbridge.WithHeaders(c.HeaderIn, c.HeaderOut),
+		httpbridge.WithLimits(httpbridge.Limits{
+			Body: int(c.MaxBody), Header: int(c.MaxHeader), Concurrent: c.MaxCalls, PerConnection: c.MaxCallsPerConnection,
+		}),
+		httpbridge.WithTimeouts(httpbridge.Timeouts{
+			Call: c.CallTimeout, MaxCall: c.MaxCallTimeout, Header: c.HeaderTimeout, Body: c.BodyTimeout, Write: c.WriteTimeout, Idle: c.IdleTimeout,
+		}),
+	}
+}
+
+// parts takes joined errors apart, however deep.
+func parts(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, parts(e)...)
+	}
+	return all
+}
+
+// flagsOf are the flags that an option of the bridge is made of.
+var flagsOf = map[string]string{
+	"Expose": "--expose", "WithHeaders": "--header-in, --header-out", "WithTimeouts": "--call-timeout, --max-call-timeout",
+}
+
+// inOurWords names the flag in place of the option.
+func inOurWords(err error) error {
+	option, rest, ok := strings.Cut(err.Error(), ": ")
+	flags := flagsOf[option]
+	if !ok || flags == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %s", flags, strings.ReplaceAll(rest, "\n", "; "))
+}
