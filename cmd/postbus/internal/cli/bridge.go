@@ -23,6 +23,7 @@ type bridgeCmd struct {
 	TLSClientCA string `name:"tls-client-ca" group:"http" placeholder:"FILE" help:"Take only clients with a certificate of one of these authorities."`
 
 	Expose    []string `group:"expose" placeholder:"SUBJECT" help:"A subject or pattern that may be called: svc.add, math.*, acme.>. Repeat for more."`
+	Route     []string `group:"expose" sep:"none" placeholder:"ROUTE" help:"A path of its own, as REST has it, for a subject: 'GET /v1/users/{id}=users.get'. Path and query are fields of the request. Needs no --expose."`
 	HeaderIn  []string `group:"expose" placeholder:"NAME" help:"A header of requests that passes to the endpoint; X-Acme-* is all of these, !baggage takes one back. By default traceparent, tracestate and baggage."`
 	HeaderOut []string `group:"expose" placeholder:"NAME" help:"A header of replies that passes to the client. By default none."`
 
@@ -50,6 +51,9 @@ exposed can't be reached.
 
     postbus bridge --expose 'math.*'
     curl -H 'Content-Type: application/json' -d '{"a":1,"b":2}' localhost:8080/math/add
+
+    postbus bridge --route 'GET /v1/users/{id}=users.get' --route 'PUT /v1/users/{id}=users.put'
+    curl localhost:8080/v1/users/7
 
     postbus bridge --config bridge.yaml --listen :443 --tls-cert tls.pem --tls-key tls.key
 

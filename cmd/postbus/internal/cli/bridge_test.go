@@ -121,6 +121,21 @@ func TestBridge(t *testing.T) {
 	assert.Equal(t, b.stop(t), 0)
 }
 
+func TestBridge_routes(t *testing.T) {
+	t.Parallel()
+	s := broker(t)
+	serve(t, s, math())
+	file := settings(t, "bridge:\n  route:\n    GET /v1/sum/{a}: math.add\n    POST /v1/sums: math.add\n")
+	b := startBridge(t, s, "--config", file)
+	status, text := b.do(t, http.MethodGet, "/v1/sum/4?b=3", "")
+	assert.Equal(t, []any{status, text}, []any{200, `{"sum":7}`})
+	status, text = b.do(t, http.MethodPost, "/v1/sums", `{"a":1}`)
+	assert.Equal(t, []any{status, text}, []any{200, `{"sum":1}`})
+	status, _ = b.do(t, http.MethodPost, "/math/add", `{"a":1}`)
+	assert.Equal(t, status, 404)
+	assert.Equal(t, b.stop(t), 0)
+}
+
 // TestBridge_shutdown ends the bridge while a call runs, and wants it finished and answered.
 func TestBridge_shutdown(t *testing.T) {
 	t.Parallel()
@@ -181,18 +196,19 @@ func TestBridge_faults(t *testing.T) {
 	t.Parallel()
 	r := run(t, []string{
 		"bridge", "--expose", "a b", "--header-in", "Nats-X", "--call-timeout", "2m", "--tls-cert", "x", "--tls-client-ca", "y",
-		"--max-calls=-1", "--max-body", "much",
+		"--max-calls=-1", "--max-body", "much", "--route", "users.get", "--route", "FETCH /a=a.b",
 	})
 	assert.Equal(t, []any{r.code, r.out}, []any{64, ""})
 	for _, want := range []string{
 		"--max-calls: -1 is negative", "--max-body: \"much\" is not a size", "--tls-cert and --tls-key go together", "--tls-client-ca: open y",
+		"--route: \"users.get\" is not such as", "--route: ",
 		"--expose: subject \"a b\"", "--header-in, --header-out: \"Nats-X\" never passes", "--call-timeout, --max-call-timeout: 2m0s",
 	} {
 		assert.Contains(t, r.err, "postbus: "+want)
 	}
-	assert.Equal(t, strings.Count(r.err, "\n"), 7, r.err)
+	assert.Equal(t, strings.Count(r.err, "\n"), 9, r.err)
 	r = run(t, []string{"bridge"})
-	assert.Equal(t, r, result{64, "", "postbus: nothing is offered: give --expose\n"})
+	assert.Equal(t, r, result{64, "", "postbus: nothing is offered: give --expose or --route\n"})
 }
 
 // TestBridge_addressInUse wants the metrics' address as much as its own.

@@ -11,11 +11,11 @@ import (
 
 // check makes the options of the bridge and has them judged by a bridge in front of nothing.
 func (c *bridgeCmd) check(f *faults) {
-	if len(c.Expose) == 0 {
-		f.addf("", "nothing is offered: give --expose")
+	if len(c.Expose)+len(c.Route) == 0 {
+		f.addf("", "nothing is offered: give --expose or --route")
 	}
 	c.checkTLS(f)
-	c.options = c.bridgeOptions()
+	c.options = append(c.bridgeOptions(), c.routes(f)...)
 	silent := httpbridge.WithLogger(slog.New(slog.DiscardHandler))
 	trial := httpbridge.New(endpoint.NewMux(), append(c.options, silent)...)
 	for _, err := range parts(trial.Err()) {
@@ -36,6 +36,19 @@ func (c *bridgeCmd) bridgeOptions() []httpbridge.Option {
 	}
 }
 
+func (c *bridgeCmd) routes(f *faults) []httpbridge.Option {
+	var options []httpbridge.Option
+	for _, route := range c.Route {
+		pattern, subject, ok := strings.Cut(route, "=")
+		if !ok {
+			f.addf("--route", "%.80q is not such as 'GET /v1/users/{id}=users.get'", route)
+			continue
+		}
+		options = append(options, httpbridge.Route(strings.TrimSpace(pattern), strings.TrimSpace(subject)))
+	}
+	return options
+}
+
 // parts takes joined errors apart, however deep.
 func parts(err error) []error {
 	if err == nil {
@@ -54,7 +67,7 @@ func parts(err error) []error {
 
 // flagsOf are the flags that an option of the bridge is made of.
 var flagsOf = map[string]string{
-	"Expose": "--expose", "WithHeaders": "--header-in, --header-out", "WithTimeouts": "--call-timeout, --max-call-timeout",
+	"Expose": "--expose", "Route": "--route", "WithHeaders": "--header-in, --header-out", "WithTimeouts": "--call-timeout, --max-call-timeout",
 }
 
 // inOurWords names the flag in place of the option.
