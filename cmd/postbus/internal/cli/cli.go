@@ -49,12 +49,14 @@ type command interface {
 type app struct {
 	Common
 
-	Bridge  bridgeCmd  `cmd:"" help:"Offer services over HTTP."`
-	Ls      lsCmd      `cmd:"" help:"List the services on the bus."`
-	Info    infoCmd    `cmd:"" help:"Describe a service: instances, endpoints, schemas, counters."`
-	Call    callCmd    `cmd:"" help:"Call an endpoint, unary or a stream."`
-	Gather  gatherCmd  `cmd:"" help:"Ask every instance of a service at once."`
-	Version versionCmd `cmd:"" help:"Tell the version."`
+	Bridge     bridgeCmd     `cmd:"" help:"Offer services over HTTP."`
+	Ls         lsCmd         `cmd:"" help:"List the services on the bus."`
+	Info       infoCmd       `cmd:"" help:"Describe a service: instances, endpoints, schemas, counters."`
+	Call       callCmd       `cmd:"" help:"Call an endpoint, unary or a stream."`
+	Gather     gatherCmd     `cmd:"" help:"Ask every instance of a service at once."`
+	Completion completionCmd `cmd:"" help:"Write a completion script for a shell."`
+	Version    versionCmd    `cmd:"" help:"Tell the version."`
+	Complete   completeCmd   `cmd:"" name:"__complete" hidden:""`
 }
 
 func (p *process) run(ctx context.Context, args []string) error {
