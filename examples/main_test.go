@@ -25,7 +25,7 @@ import (
 var bin string
 
 var build = sync.OnceValue(func() error {
-	for _, program := range []string{"addsvc/server", "addsvc/gateway", "addsvc/cli", "stringsvc/uppercase", "stringsvc/count", "inventory", "tail", "chat", "upload"} {
+	for _, program := range []string{"addsvc/server", "addsvc/gateway", "addsvc/cli", "stringsvc/uppercase", "stringsvc/count", "inventory", "tail", "chat", "upload", "gateway/bridge", "gateway/catalog", "gateway/orders"} {
 		out, err := exec.Command("go", "build", "-o", filepath.Join(bin, program), "./"+program).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%s: %w: %s", program, err, out)
