@@ -28,7 +28,7 @@ func (x *exchange) admit(t *target) (v visit, err error) {
 		return visit{}, endpoint.InvalidArgument.Errorf("Connect-Protocol-Version is %.20q, must be 1", strings.Join(v, ", ")).
 			WithOutcome(endpoint.NotSent)
 	}
-	if v.asked, err = askedTimeout(x.r.Header["Connect-Timeout-Ms"]); err != nil {
+	if v.asked, err = x.askedTimeout(); err != nil {
 		return v, err
 	}
 	v.lives = &x.lives
@@ -88,8 +88,20 @@ func (x *exchange) deadline(asked *time.Duration) time.Time {
 	return x.start.Add(min(*asked, x.timeouts.MaxCall))
 }
 
-// askedTimeout reads Connect-Timeout-Ms: at most ten digits; nil if there is none.
-func askedTimeout(values []string) (*time.Duration, error) {
+// askedTimeout is how long the client is willing to wait, nil if it doesn't say.
+func (x *exchange) askedTimeout() (*time.Duration, error) {
+	if x.protocol == nil {
+		return connectTimeout(x.r.Header["Connect-Timeout-Ms"])
+	}
+	d, ok, err := x.protocol.Timeout(x.r.Header)
+	if !ok || err != nil {
+		return nil, err
+	}
+	return &d, nil
+}
+
+// connectTimeout reads Connect-Timeout-Ms: at most ten digits; nil if there is none.
+func connectTimeout(values []string) (*time.Duration, error) {
 	if len(values) == 0 {
 		return nil, nil
 	}

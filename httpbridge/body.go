@@ -44,6 +44,7 @@ func (x *exchange) read(bounded context.Context, life *life) ([]byte, error) {
 			err = bounded.Err()
 		}
 		if err != nil {
+			x.w.Header().Set("Connection", "close") // the rest of the body is in the way
 			return nil, x.readFault(bounded, err)
 		}
 		x.unread = false
@@ -88,7 +89,6 @@ func (x *exchange) answering() {
 }
 
 func (x *exchange) readFault(ctx context.Context, err error) error {
-	x.w.Header().Set("Connection", "close") // the rest of the body is in the way
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return x.tooLarge()
 	}

@@ -34,7 +34,8 @@ type Bridge struct {
 	lives     lives           // what ends when a drain gives up waiting
 	life      context.Context // ends then, or when a drain is done
 	end       context.CancelCauseFunc
-	tells     bool // headers of replies may pass
+	protocols []Protocol // besides our own
+	tells     bool       // headers of replies may pass
 	err       error
 }
 
@@ -75,6 +76,9 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 		conns:  conns{limit: s.limits.PerConnection, running: map[string]int{}},
 		tells:  s.out.some(),
 	}
+	for _, speak := range s.protocols {
+		b.protocols = append(b.protocols, speak(b.limits))
+	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.exposed = newExposure(t, s.exact, s.patterns)
 	b.routes = newRoutes(s, b.exposed)
@@ -99,6 +103,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Bridge: b, w: w, r: r, client: r.Context(), start: time.Now(),
 		unread: r.Body != nil && r.Body != http.NoBody,
 	}
+	x.protocol = b.speaker(r)
 	x.set("X-Content-Type-Options", "nosniff")
 	if x.unread {
 		x.readUntil(x.start.Add(x.timeouts.Body))
@@ -121,6 +126,9 @@ type exchange struct {
 	allow   string    // methods that routes have for the path, when they have not the request's
 	values  [4]string // memory of what set sets
 	used    int
+
+	protocol Protocol // nil: one of the bridge's own
+	called   *Call    // of protocol
 }
 
 // set sets a header of the answer to one value. It has memory for a few, which become the ResponseWriter's.
@@ -215,6 +223,12 @@ func (x *exchange) fail(err error) {
 		x.w.Header().Set("Connection", "close")
 	}
 	x.answering()
+	if x.protocol != nil {
+		e, status := public(err)
+		x.protocol.Fail(x.w, x.r, e)
+		x.record(status, err)
+		return
+	}
 	x.record(writeError(x.w, err), err)
 }
 

@@ -187,11 +187,22 @@ func (x *exchange) hopByHop(name string) bool {
 
 // outbound gives the client the headers of a reply that pass. It is the same for success and failure.
 func (x *exchange) outbound(report *endpoint.Report) {
+	if x.called != nil {
+		x.called.header, x.called.trailer = x.passing(&report.Reply), x.passing(&report.Trailer)
+		return
+	}
 	x.copyOut(&report.Reply, "")
 	x.copyOut(&report.Trailer, "Trailer-")
 }
 
 func (x *exchange) copyOut(from *endpoint.Header, prefix string) {
+	for key, values := range x.passing(from) {
+		x.w.Header()[textproto.CanonicalMIMEHeaderKey(prefix+key)] = values
+	}
+}
+
+// passing returns what may pass out, under canonical names.
+func (x *exchange) passing(from *endpoint.Header) http.Header {
 	h := http.Header{}
 	for name, value := range from.All() {
 		key := textproto.CanonicalMIMEHeaderKey(name)
@@ -204,9 +215,7 @@ func (x *exchange) copyOut(from *endpoint.Header, prefix string) {
 		}
 		h.Add(key, value)
 	}
-	for key, values := range h {
-		x.w.Header()[textproto.CanonicalMIMEHeaderKey(prefix+key)] = values
-	}
+	return h
 }
 
 // legible reports whether HTTP has a way to write a value (RFC 9110, 5.5). Of one that it has none for, clients make a

@@ -122,7 +122,7 @@ func failed(t testing.TB, r reply, status int, code endpoint.Code) string {
 	var e endpoint.Error
 	assert.NoError(t, json.Unmarshal([]byte(r.body), &e), r.body)
 	assert.Equal(t, e.Code, code, r.body)
-	assert.Equal(t, r.header.Get("Content-Type"), "application/json")
+	assert.Equal(t, codec.MediaType(r.header.Get("Content-Type")), "application/json")
 	assert.Equal(t, r.header.Get("Cache-Control"), "no-store")
 	return e.Message
 }

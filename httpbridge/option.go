@@ -32,6 +32,8 @@ type settings struct {
 	signer   *identity.Signer
 	log      *slog.Logger
 	errs     []error
+
+	protocols []func(Limits) Protocol
 }
 
 func (s *settings) fault(option string, err error) {

@@ -13,6 +13,7 @@ const connectStream = "application/connect+"
 // serve answers in the protocol that method, content type, Accept and the kind of the endpoint tell:
 //
 //	method     content type          Accept                   kind of endpoint             answered by
+//	POST       a Protocol's          whatever                 all                          that Protocol, see foreign
 //	POST       application/connect+… whatever                 all but unary                connectStream
 //	POST       application/x-ndjson  as for server_stream     client_stream, bidi_stream   lines
 //	POST       all others            text/event-stream        server_stream                events
@@ -29,6 +30,9 @@ func (x *exchange) serve(t *target) error {
 	}
 	if err := x.origin.Check(x.r); err != nil {
 		return endpoint.PermissionDenied.Wrap(err, "a request of another origin").WithOutcome(endpoint.NotSent)
+	}
+	if x.protocol != nil {
+		return x.foreign(t)
 	}
 	mediaType, err := requestType(x.r.Header["Content-Type"])
 	if err != nil {

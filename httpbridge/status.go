@@ -62,6 +62,7 @@ func writeError(w http.ResponseWriter, err error) int {
 			h.Set("Retry-After", after)
 		}
 	case http.StatusUnsupportedMediaType:
+		h.Set("Content-Type", jsonType+"; charset=utf-8") // for people: it is no answer of Connect's, which was not asked
 		h.Set("Accept-Post", "application/json, application/proto, application/cbor")
 	}
 	w.WriteHeader(status)

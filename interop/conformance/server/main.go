@@ -27,6 +27,7 @@ import (
 	"postbus.example/codec/protobuf"
 	"postbus.example/embedded"
 	"postbus.example/httpbridge"
+	"postbus.example/httpbridge/grpcbridge"
 
 	v1 "postbus.example/interop/conformance/gen/conformancev1"
 )
@@ -83,6 +84,7 @@ func bridge(t *bus.Bus, ask *v1.ServerCompatRequest) *httpbridge.Bridge {
 		httpbridge.WithLimits(httpbridge.Limits{Body: int(ask.GetMessageReceiveLimit())}),
 		httpbridge.WithTimeouts(httpbridge.Timeouts{Call: unasked}),
 		httpbridge.WithLogger(logger()),
+		grpcbridge.Enable(),
 	)
 }
 

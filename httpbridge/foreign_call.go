@@ -1,0 +1,152 @@
+package httpbridge
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/http"
+	"time"
+
+	"postbus.example/codec"
+	"postbus.example/endpoint"
+)
+
+// Call is a request that was let in, and its endpoint as a function of its kind. Payloads pass through untouched. The errors are
+// what the client may be told: an [*endpoint.Error] each, whose text is empty where it is none of the client's business; they are
+// logged already. It is for the goroutine that serves the request, and ends with it.
+type Call struct {
+	x       *exchange
+	v       *visit
+	t       *target
+	kind    endpoint.Kind
+	header  http.Header
+	trailer http.Header
+	fault   error
+}
+
+// Kind is the kind of the endpoint. It is unary where the bridge can't find out, so that a call needs no discovery.
+func (c *Call) Kind() endpoint.Kind { return c.kind }
+
+// Header returns the headers of the reply that may pass to the client. They are known when a unary call or that of a client
+// stream has returned, and with the first item of the other streams. The map is the caller's.
+func (c *Call) Header() http.Header { return c.header }
+
+// Trailer returns the trailers of the reply that may pass to the client. They are known when the call or the stream has ended. The
+// map is the caller's.
+func (c *Call) Trailer() http.Header { return c.trailer }
+
+// Unary calls an endpoint that has one reply to one request.
+func (c *Call) Unary(p *codec.Payload) (*codec.Payload, error) {
+	c.x.readUntil(time.Time{}) // net/http waits for the next request already
+	reply, err := c.x.call(c.v.ctx, c.v.bounded, c.t, c.x.deadline(c.v.asked), p)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	return c.typed(reply, p), nil
+}
+
+// ServerStream calls an endpoint that has many replies to one request.
+func (c *Call) ServerStream(p *codec.Payload) iter.Seq2[*codec.Payload, error] {
+	c.x.readUntil(time.Time{})
+	return c.stream(func(ctx context.Context) iter.Seq2[*codec.Payload, error] {
+		return endpoint.ServerStreamCaller[*codec.Payload, *codec.Payload](c.x.exposed.transport, c.t.subject, testify)(ctx, p)
+	})
+}
+
+// ClientStream calls an endpoint that has one reply to many requests, which are of a media type. An error that in yields ends the
+// call.
+func (c *Call) ClientStream(mediaType string, in iter.Seq2[*codec.Payload, error]) (reply *codec.Payload, err error) {
+	c.stream(func(ctx context.Context) iter.Seq2[*codec.Payload, error] {
+		return func(yield func(*codec.Payload, error) bool) {
+			yield(endpoint.ClientStreamCaller[*codec.Payload, *codec.Payload](c.x.exposed.transport, c.t.subject, testify,
+				endpoint.Codec(opaque(mediaType)))(ctx, in))
+		}
+	})(func(p *codec.Payload, e error) bool {
+		reply, err = p, e
+		return true
+	})
+	return reply, err
+}
+
+// BidiStream calls an endpoint that has many replies to many requests, which are of a media type. An error that in yields ends
+// the call.
+func (c *Call) BidiStream(mediaType string, in iter.Seq2[*codec.Payload, error]) iter.Seq2[*codec.Payload, error] {
+	return c.stream(func(ctx context.Context) iter.Seq2[*codec.Payload, error] {
+		return endpoint.BidiStreamCaller[*codec.Payload, *codec.Payload](c.x.exposed.transport, c.t.subject, testify,
+			endpoint.Codec(opaque(mediaType)))(ctx, in)
+	})
+}
+
+type opaque string
+
+func (o opaque) Name() string                     { return string(o) }
+func (opaque) Append([]byte, any) ([]byte, error) { return nil, errors.ErrUnsupported }
+func (opaque) Decode([]byte, any) error           { return errors.ErrUnsupported }
+
+func (c *Call) stream(run func(context.Context) iter.Seq2[*codec.Payload, error]) iter.Seq2[*codec.Payload, error] {
+	return func(yield func(*codec.Payload, error) bool) {
+		ctx := c.v.ctx
+		if c.x.auth != nil { // as in call
+			joined, leave := join(ctx, c.v.bounded)
+			defer leave()
+			ctx = joined
+		}
+		w := &witness{}
+		for p, err := range run(context.WithValue(ctx, witnessKey{}, w)) {
+			if c.header == nil {
+				c.header = c.x.passing(w.reply())
+			}
+			if err != nil {
+				c.trailer = c.x.passing(&w.trailer)
+				yield(nil, c.failed(err))
+				return
+			}
+			if !yield(p, nil) {
+				return
+			}
+		}
+		c.header, c.trailer = c.x.passing(w.reply()), c.x.passing(&w.trailer)
+	}
+}
+
+// typed gives a reply its media type.
+func (c *Call) typed(reply, request *codec.Payload) *codec.Payload {
+	return &codec.Payload{MediaType: c.x.replyType(reply.MediaType, request.MediaType), Data: reply.Data}
+}
+
+// failed records an error and returns what the client is told of it.
+func (c *Call) failed(err error) error {
+	c.fault = c.x.attributed(err)
+	e, status := public(c.fault)
+	c.x.record(status, c.fault)
+	return e
+}
+
+// witness sees the metadata of a stream while it runs.
+type witness struct {
+	call    *endpoint.Call // while it runs
+	opened  endpoint.Header
+	trailer endpoint.Header
+}
+
+type witnessKey struct{}
+
+// testify tells the witness of a context's call.
+var testify = endpoint.With(func(next endpoint.Handler) endpoint.Handler {
+	return func(ctx context.Context, c *endpoint.Call) (any, error) {
+		w, _ := ctx.Value(witnessKey{}).(*witness)
+		if w == nil {
+			return next(ctx, c)
+		}
+		w.call = c
+		defer func() { w.call, w.opened, w.trailer = nil, c.Reply.Clone(), c.Trailer.Clone() }()
+		return next(ctx, c)
+	}
+})
+
+func (w *witness) reply() *endpoint.Header {
+	if w.call != nil {
+		return &w.call.Reply
+	}
+	return &w.opened
+}

@@ -1,0 +1,115 @@
+package grpcbridge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"maps"
+	"net/http"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	"postbus.example/codec"
+	"postbus.example/httpbridge"
+)
+
+func unary(ctx context.Context, r *connect.Request[message]) (*connect.Response[message], error) {
+	c := callOf(ctx)
+	reply, err := c.Unary(&r.Msg.Payload)
+	if err != nil {
+		return nil, failed(c, err)
+	}
+	return response(c, reply), nil
+}
+
+func clientStream(ctx context.Context, s *connect.ClientStream[message]) (*connect.Response[message], error) {
+	c := callOf(ctx)
+	reply, err := c.ClientStream(mediaType(s.RequestHeader()), requests(s.Conn()))
+	if err != nil {
+		return nil, failed(c, err)
+	}
+	return response(c, reply), nil
+}
+
+func serverStream(ctx context.Context, r *connect.Request[message], s *connect.ServerStream[message]) error {
+	c := callOf(ctx)
+	return send(s.Conn(), c, c.ServerStream(&r.Msg.Payload))
+}
+
+func bidiStream(ctx context.Context, s *connect.BidiStream[message, message]) error {
+	c := callOf(ctx)
+	return send(s.Conn(), c, c.BidiStream(mediaType(s.RequestHeader()), requests(s.Conn())))
+}
+
+// mediaType is that of a client's messages: of application/grpc+json it is application/json. The content type is one that is taken.
+func mediaType(h http.Header) string {
+	_, name, given := strings.Cut(h.Get("Content-Type"), "+")
+	if !given {
+		name = "proto"
+	}
+	return "application/" + name
+}
+
+// requests are the messages of a client. What breaks them off, other than their end, is yielded last.
+func requests(from connect.StreamingHandlerConn) iter.Seq2[*codec.Payload, error] {
+	return func(yield func(*codec.Payload, error) bool) {
+		for {
+			var m message
+			err := from.Receive(&m)
+			switch {
+			case errors.Is(err, io.EOF):
+				return
+			case err != nil:
+				yield(nil, inputFault(err))
+				return
+			}
+			if !yield(&m.Payload, nil) {
+				return
+			}
+		}
+	}
+}
+
+// send sends the replies of a stream, its headers with the first one.
+func send(to connect.StreamingHandlerConn, c *httpbridge.Call, replies iter.Seq2[*codec.Payload, error]) error {
+	opened := false
+	open := func() {
+		if !opened {
+			opened = true
+			maps.Copy(to.ResponseHeader(), c.Header())
+		}
+	}
+	for p, err := range replies {
+		open()
+		if err != nil {
+			maps.Copy(to.ResponseTrailer(), c.Trailer())
+			return failure(err)
+		}
+		if err := to.Send(&message{*p}); err != nil {
+			return err
+		}
+	}
+	open()
+	maps.Copy(to.ResponseTrailer(), c.Trailer())
+	return nil
+}
+
+func response(c *httpbridge.Call, reply *codec.Payload) *connect.Response[message] {
+	r := connect.NewResponse(&message{*reply})
+	maps.Copy(r.Header(), c.Header())
+	maps.Copy(r.Trailer(), c.Trailer())
+	return r
+}
+
+// failed is the error of a call that had no reply. gRPC has one place for its metadata.
+func failed(c *httpbridge.Call, err error) error {
+	f := failure(err)
+	for _, h := range []http.Header{c.Header(), c.Trailer()} {
+		for name, values := range h {
+			f.Meta()[name] = append(f.Meta()[name], values...)
+		}
+	}
+	return f
+}
