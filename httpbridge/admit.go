@@ -80,10 +80,14 @@ func (x *exchange) authenticate(bounded context.Context) (context.Context, error
 }
 
 // deadline is when the call must be over: what the client asked for counts from its request's arrival, up to the
-// maximum; our own default counts from now, since it is not meant for slow uploads.
+// maximum unless it is a stream, of which none may be longer than one without a deadline; our own default counts from now,
+// since it is not meant for slow uploads.
 func (x *exchange) deadline(asked *time.Duration) time.Time {
 	if asked == nil {
 		return time.Now().Add(x.timeouts.Call)
+	}
+	if x.endless {
+		return x.start.Add(*asked)
 	}
 	return x.start.Add(min(*asked, x.timeouts.MaxCall))
 }

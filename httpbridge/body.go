@@ -23,8 +23,9 @@ const grant = 64 << 10
 // read takes the whole body in, decompressed. Reading to the end is what lets net/http notice that a client left
 // (https://go.dev/issue/23262).
 func (x *exchange) read(bounded context.Context, life *life) ([]byte, error) {
-	gzipped, err := encoding(x.w, x.r)
+	gzipped, err := encoding(x.r.Header["Content-Encoding"])
 	if err != nil {
+		x.w.Header().Set("Accept-Encoding", "gzip")
 		return nil, err
 	}
 	if x.r.ContentLength > int64(x.limits.Body) {
@@ -32,10 +33,7 @@ func (x *exchange) read(bounded context.Context, life *life) ([]byte, error) {
 	}
 	var body []byte
 	if x.unread {
-		until := x.start.Add(x.timeouts.Body)
-		if d, ok := bounded.Deadline(); ok && d.Before(until) {
-			x.readUntil(d)
-		}
+		x.readBefore(bounded)
 		err := life.read(func() (err error) {
 			body, err = x.take()
 			return err
@@ -52,7 +50,7 @@ func (x *exchange) read(bounded context.Context, life *life) ([]byte, error) {
 	if !gzipped || len(body) == 0 { // an empty message isn't compressed, says Connect
 		return body, nil
 	}
-	return x.inflate(body)
+	return inflate(body, x.limits.Body)
 }
 
 // take reads until the body ends or its time is up, in memory that fits if it is as long as it says.
@@ -75,6 +73,13 @@ func (x *exchange) take() ([]byte, error) {
 // readUntil bounds what is read from here on; net/http takes the bound off with the request's end. Not every
 // ResponseWriter can; its server has a bound of its own then.
 func (x *exchange) readUntil(t time.Time) { _ = http.NewResponseController(x.w).SetReadDeadline(t) }
+
+// readBefore bounds what is read by a context's deadline, if that is sooner than what is bounded already.
+func (x *exchange) readBefore(bounded context.Context) {
+	if d, ok := bounded.Deadline(); ok && d.Before(x.start.Add(x.timeouts.Body)) {
+		x.readUntil(d)
+	}
+}
 
 // patience is what an answer waits for a body that nobody wants.
 const patience = 250 * time.Millisecond
@@ -108,13 +113,11 @@ func (x *exchange) readFault(ctx context.Context, err error) error {
 
 func (x *exchange) tooLarge() error {
 	x.w.Header().Set("Connection", "close")
-	return endpoint.ResourceExhausted.Errorf("the body has more than %d bytes", x.limits.Body).
-		WithReason(endpoint.ReasonRequestTooLarge).WithOutcome(endpoint.NotSent)
+	return oversize("the body", x.limits.Body)
 }
 
-// encoding reads Content-Encoding.
-func encoding(w http.ResponseWriter, r *http.Request) (gzipped bool, err error) {
-	values := r.Header["Content-Encoding"]
+// encoding reads Content-Encoding, or Connect-Content-Encoding.
+func encoding(values []string) (gzipped bool, err error) {
 	if len(values) == 0 {
 		return false, nil
 	}
@@ -124,7 +127,6 @@ func encoding(w http.ResponseWriter, r *http.Request) (gzipped bool, err error) 
 	case "gzip":
 		return true, nil
 	default:
-		w.Header().Set("Accept-Encoding", "gzip")
 		return false, endpoint.Unimplemented.Errorf("unknown content encoding %.40q: supported are gzip and identity", name).
 			WithOutcome(endpoint.NotSent)
 	}
@@ -136,7 +138,7 @@ var (
 )
 
 // inflate takes gzip off, and stops when it gets more than the limit.
-func (x *exchange) inflate(data []byte) ([]byte, error) {
+func inflate(data []byte, limit int) ([]byte, error) {
 	z, _ := readers.Get().(*gzip.Reader)
 	if z == nil {
 		z = new(gzip.Reader)
@@ -145,16 +147,24 @@ func (x *exchange) inflate(data []byte) ([]byte, error) {
 	var buf bytes.Buffer
 	err := z.Reset(bytes.NewReader(data))
 	if err == nil {
-		_, err = buf.ReadFrom(io.LimitReader(z, int64(x.limits.Body)+1))
+		_, err = buf.ReadFrom(io.LimitReader(z, int64(limit)+1))
 	}
 	switch {
 	case err != nil:
-		return nil, endpoint.InvalidArgument.Wrap(err, "the body is not valid gzip").WithOutcome(endpoint.NotSent)
-	case buf.Len() > x.limits.Body:
-		return nil, x.tooLarge()
+		return nil, endpoint.InvalidArgument.Wrap(err, "what says it is gzip is not").WithOutcome(endpoint.NotSent)
+	case buf.Len() > limit:
+		return nil, oversize("a decompressed message", limit)
 	}
 	return buf.Bytes(), nil
 }
+
+func oversize(what string, limit int) *endpoint.Error {
+	return endpoint.ResourceExhausted.Errorf("%s has more than %d bytes", what, limit).
+		WithReason(endpoint.ReasonRequestTooLarge).WithOutcome(endpoint.NotSent)
+}
+
+// minGzip is what must be there for compression to pay.
+const minGzip = 1024
 
 // write sends a reply, compressed where the client takes it and it pays.
 func (x *exchange) write(mediaType string, data []byte) {
@@ -166,13 +176,13 @@ func (x *exchange) write(mediaType string, data []byte) {
 		} else {
 			h.Add("Vary", "Accept-Encoding")
 		}
-		if len(data) >= 1024 && acceptsGzip(x.r.Header["Accept-Encoding"]) {
+		if len(data) >= minGzip && acceptsGzip(x.r.Header["Accept-Encoding"]) {
 			h.Set("Content-Encoding", "gzip")
 			data = deflate(data)
 		}
 	}
 	x.set("Content-Length", strconv.Itoa(len(data)))
-	if x.gate.draining() {
+	if x.gate.draining() || x.unread && x.duplex {
 		h.Set("Connection", "close")
 	}
 	x.answering()
@@ -205,15 +215,15 @@ func acceptsGzip(lines []string) bool {
 		name, params, _ := strings.Cut(part, ";")
 		switch strings.ToLower(strings.TrimSpace(name)) {
 		case "gzip", "x-gzip":
-			return quality(params) > 0
+			return qualityOf(params) > 0
 		case "*":
-			star = quality(params) > 0
+			star = qualityOf(params) > 0
 		}
 	}
 	return star
 }
 
-func quality(params string) float64 {
+func qualityOf(params string) float64 {
 	for p := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
 		if strings.EqualFold(name, "q") {

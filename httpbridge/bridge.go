@@ -124,6 +124,10 @@ type exchange struct {
 	unread  bool      // there is a body, and it was not read to its end
 	subject string    // "" until the path is understood
 	allow   string    // methods that routes have for the path, when they have not the request's
+	down    *downlink // of a stream; nil for one reply
+	endless bool      // a stream, which may take as long as its client says
+	duplex  bool      // the answer may begin before the body ends
+	left    bool      // the client had left when reading was stopped, for which net/http takes that, too
 	values  [4]string // memory of what set sets
 	used    int
 
@@ -219,17 +223,24 @@ func (x *exchange) rescue() {
 // fail answers with an error, and records it.
 func (x *exchange) fail(err error) {
 	err = x.attributed(err)
-	if x.gate.draining() {
+	if x.down != nil && x.down.talks() {
+		e, status := public(err)
+		_ = x.down.end(e) // nobody is left to be told
+		x.record(http.StatusOK, status, err)
+		return
+	}
+	if x.gate.draining() || x.unread && x.duplex {
 		x.w.Header().Set("Connection", "close")
 	}
 	x.answering()
 	if x.protocol != nil {
 		e, status := public(err)
 		x.protocol.Fail(x.w, x.r, e)
-		x.record(status, err)
+		x.record(status, status, err)
 		return
 	}
-	x.record(writeError(x.w, err), err)
+	status := writeError(x.w, err)
+	x.record(status, status, err)
 }
 
 // attributed tells a drain, and a client that left, from other reasons why a call was canceled.
@@ -237,18 +248,26 @@ func (x *exchange) attributed(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled) && x.life.Err() != nil:
 		return errDraining.WithOutcome(endpoint.OutcomeOf(err))
-	case errors.Is(x.client.Err(), context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
+	case x.clientLeft() && !errors.Is(err, context.DeadlineExceeded):
 		return endpoint.Canceled.Wrap(err, "the client left")
 	}
 	return err
 }
 
-func (x *exchange) record(status int, err error) {
+func (x *exchange) clientLeft() bool {
+	if x.duplex {
+		return x.left
+	}
+	return errors.Is(x.client.Err(), context.Canceled)
+}
+
+// record logs a failure by how bad it is, which a stream's status doesn't tell.
+func (x *exchange) record(status, verdict int, err error) {
 	level := slog.LevelDebug
 	switch {
-	case status == http.StatusInternalServerError:
+	case verdict == http.StatusInternalServerError:
 		level = slog.LevelError
-	case status > http.StatusInternalServerError || status == http.StatusTooManyRequests:
+	case verdict > http.StatusInternalServerError || verdict == http.StatusTooManyRequests:
 		level = slog.LevelWarn
 	}
 	ctx := x.client

@@ -233,11 +233,6 @@ func (d *description) responses(e *described) map[string]oasResponse {
 	return all
 }
 
-const (
-	eventsType = "text/event-stream"
-	ndjsonType = "application/x-ndjson"
-)
-
 // line is one line of a reply: an item, or the error that ended the stream.
 func line(item json.RawMessage) json.RawMessage {
 	return json.RawMessage(`{"type":"object","properties":{"result":` + string(item) + `,"error":` + string(refTo("Error")) + `}}`)

@@ -15,10 +15,14 @@ func (x *exchange) give(mediaType string, data []byte) {
 	}
 	h := x.w.Header()
 	if h["Etag"] == nil {
-		x.set("Etag", etagOf(data))
+		x.set("Etag", etagOf(data, x.zips(mediaType, data)))
 	}
 	if h["Cache-Control"] == nil {
-		x.set("Cache-Control", "no-cache") // keep it, but ask each time
+		policy := "no-cache" // keep it, but ask each time
+		if x.auth != nil {
+			policy = "private, no-cache"
+		}
+		x.set("Cache-Control", policy)
 	}
 	if !matches(x.r.Header["If-None-Match"], h.Get("ETag")) {
 		x.write(mediaType, data)
@@ -27,14 +31,26 @@ func (x *exchange) give(mediaType string, data []byte) {
 	if compressible(mediaType) {
 		h.Add("Vary", "Accept-Encoding")
 	}
+	if x.gate.draining() {
+		h.Set("Connection", "close")
+	}
 	x.answering()
 	x.w.WriteHeader(http.StatusNotModified)
 }
 
-// etagOf is weak: the same bytes may be sent compressed.
-func etagOf(data []byte) string {
+// zips reports whether a reply is sent compressed.
+func (x *exchange) zips(mediaType string, data []byte) bool {
+	return len(data) >= minGzip && compressible(mediaType) && acceptsGzip(x.r.Header["Accept-Encoding"])
+}
+
+// etagOf is of what is sent, so it is strong: what is compressed has other bytes, and another tag (RFC 9110, 8.8.3).
+func etagOf(data []byte, zipped bool) string {
 	sum := sha256.Sum256(data)
-	return `W/"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+	tag := base64.RawURLEncoding.EncodeToString(sum[:18])
+	if zipped {
+		tag += "-gzip"
+	}
+	return `"` + tag + `"`
 }
 
 // matches compares as If-None-Match does (RFC 9110, 13.1.2): weakly.

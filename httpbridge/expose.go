@@ -82,6 +82,7 @@ type target struct {
 	exact   bool // named as it is, not by a pattern
 	shape   shapeCache
 	caller  func() endpoint.Unary[*codec.Payload, *codec.Payload]
+	streams sync.Map // of media types: *callers
 }
 
 func newExposure(t endpoint.Transport, exact, patterns []string) *exposure {

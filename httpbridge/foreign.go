@@ -71,7 +71,8 @@ func (x *exchange) foreign(t *target) error {
 	defer func() {
 		body.end()
 		if c.fault == nil && body.fault != nil {
-			x.record(http.StatusOK, body.fault)
+			_, status := public(body.fault)
+			x.record(http.StatusOK, status, body.fault)
 		}
 	}()
 	x.protocol.Serve(&foreignWriter{x.w, x.timeouts.Write}, r, c)

@@ -2,7 +2,6 @@ package httpbridge
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"net/http"
 	"time"
@@ -77,12 +76,6 @@ func (c *Call) BidiStream(mediaType string, in iter.Seq2[*codec.Payload, error])
 	})
 }
 
-type opaque string
-
-func (o opaque) Name() string                     { return string(o) }
-func (opaque) Append([]byte, any) ([]byte, error) { return nil, errors.ErrUnsupported }
-func (opaque) Decode([]byte, any) error           { return errors.ErrUnsupported }
-
 func (c *Call) stream(run func(context.Context) iter.Seq2[*codec.Payload, error]) iter.Seq2[*codec.Payload, error] {
 	return func(yield func(*codec.Payload, error) bool) {
 		ctx := c.v.ctx
@@ -118,7 +111,7 @@ func (c *Call) typed(reply, request *codec.Payload) *codec.Payload {
 func (c *Call) failed(err error) error {
 	c.fault = c.x.attributed(err)
 	e, status := public(c.fault)
-	c.x.record(status, c.fault)
+	c.x.record(status, status, c.fault)
 	return e
 }
 

@@ -201,9 +201,15 @@ func (x *exchange) copyOut(from *endpoint.Header, prefix string) {
 	}
 }
 
-// passing returns what may pass out, under canonical names.
+// passing returns those of a reply's headers that may pass, under canonical names.
 func (x *exchange) passing(from *endpoint.Header) http.Header {
 	h := http.Header{}
+	x.pass(from, h)
+	return h
+}
+
+// pass adds those of a reply's headers that may pass.
+func (x *exchange) pass(from *endpoint.Header, to http.Header) {
 	for name, value := range from.All() {
 		key := textproto.CanonicalMIMEHeaderKey(name)
 		if !token(name) || !x.out.allows(key) {
@@ -213,9 +219,8 @@ func (x *exchange) passing(from *endpoint.Header) http.Header {
 			x.log.Warn("a reply's header is left out: its value has a control character", "subject", x.subject, "header", name)
 			continue
 		}
-		h.Add(key, value)
+		to.Add(key, value)
 	}
-	return h
 }
 
 // legible reports whether HTTP has a way to write a value (RFC 9110, 5.5). Of one that it has none for, clients make a

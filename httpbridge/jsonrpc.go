@@ -177,7 +177,7 @@ func (c *rpcCalls) call(r rpcEntry, w http.ResponseWriter) []byte {
 	if err != nil {
 		err = x.attributed(err)
 		_, status := public(err)
-		x.record(status, err)
+		x.record(status, status, err)
 	}
 	switch {
 	case r.id == nil:

@@ -107,17 +107,24 @@ type Timeouts struct {
 	Call time.Duration
 
 	// MaxCall is the longest that Connect-Timeout-Ms may ask for, from when the request arrived, authentication and body
-	// included; more is cut to it. By default a minute, or Call if that is more.
+	// included; more is cut to it. By default a minute, or Call if that is more. Neither is for streams: they end when they
+	// end, or when the time is up that Connect-Timeout-Ms gives.
 	MaxCall time.Duration
 
 	// Header bounds reading a request's headers; it is for [Bridge.Server]. By default 10 seconds.
 	Header time.Duration
 
-	// Body bounds reading a request's body, under any http.Server. By default 30 seconds.
+	// Body bounds reading a request's body, under any http.Server; of a body that is a stream, each message from its first byte
+	// to its last. By default 30 seconds.
 	Body time.Duration
 
-	// Write bounds writing a reply, under any http.Server. By default 30 seconds.
+	// Write bounds writing a reply, under any http.Server; of a stream, each item: a client that doesn't read for so long,
+	// and up to a quarter longer, loses its stream. By default 30 seconds.
 	Write time.Duration
+
+	// Heartbeat is how long a stream may be silent until its headers are sent in any case, and a comment in a stream of
+	// events, so that nothing on the way takes it for dead. By default 15 seconds.
+	Heartbeat time.Duration
 
 	// Idle bounds how long a connection waits for its next request; it is for [Bridge.Server]. By default two minutes.
 	Idle time.Duration
@@ -127,7 +134,7 @@ type Timeouts struct {
 func WithTimeouts(t Timeouts) Option {
 	return func(s *settings) {
 		s.timeouts = t
-		for _, d := range []time.Duration{t.Call, t.MaxCall, t.Header, t.Body, t.Write, t.Idle} {
+		for _, d := range []time.Duration{t.Call, t.MaxCall, t.Header, t.Body, t.Write, t.Heartbeat, t.Idle} {
 			if d < 0 {
 				s.fault("WithTimeouts", fmt.Errorf("%v is negative", d))
 			}
@@ -144,6 +151,7 @@ func (t *Timeouts) complete() {
 	defaultTo(&t.Header, 10*time.Second)
 	defaultTo(&t.Body, 30*time.Second)
 	defaultTo(&t.Write, 30*time.Second)
+	defaultTo(&t.Heartbeat, 15*time.Second)
 	defaultTo(&t.Idle, 2*time.Minute)
 }
 

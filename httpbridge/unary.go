@@ -26,8 +26,12 @@ func (x *exchange) unary(t *target, mediaType string) error {
 	}
 	deadline := x.deadline(v.asked)
 	x.untilAnswered(&v, deadline)
-	reply, err := x.call(v.ctx, v.bounded, t, deadline, &codec.Payload{MediaType: mediaType, Data: body})
+	message := &codec.Payload{MediaType: mediaType, Data: body}
+	reply, err := x.call(v.ctx, v.bounded, t, deadline, message)
 	if err != nil {
+		if p := x.misjudged(&v, t, err); p != nil {
+			return x.instead(t, p, &v, message)
+		}
 		return err
 	}
 	x.write(x.replyType(reply.MediaType, mediaType), reply.Data)
@@ -40,6 +44,27 @@ func (x *exchange) untilAnswered(v *visit, deadline time.Time) {
 	if v.asked != nil || deadline.Add(patience).After(x.start.Add(x.timeouts.Body)) {
 		x.readUntil(time.Time{})
 	}
+}
+
+// misjudged returns what is published of an endpoint that turns out not to be unary, when nothing was known of it before.
+func (x *exchange) misjudged(v *visit, t *target, err error) *published {
+	if endpoint.CodeOf(err) != endpoint.Unimplemented || endpoint.OutcomeOf(err) != endpoint.NotExecuted {
+		return nil
+	}
+	if p, _ := x.directory.find(v.ctx, t.subject); p != nil && p.Kind != endpoint.UnaryKind {
+		return p
+	}
+	return nil
+}
+
+// instead calls an endpoint that was called for one reply in vain.
+func (x *exchange) instead(t *target, p *published, v *visit, message *codec.Payload) error {
+	f, err := x.plainFormat(p, message.MediaType)
+	if err != nil {
+		return err
+	}
+	x.endless = true
+	return x.emit(&stream{x: x, target: t, kind: p.Kind, visit: v, media: message.MediaType, single: message}, f)
 }
 
 // call calls the endpoint. Headers of the reply are set afterwards, whether it failed or not.
@@ -59,18 +84,24 @@ func (x *exchange) call(ctx, bounded context.Context, t *target, deadline time.T
 	if report != nil {
 		x.outbound(report)
 	}
+	if err != nil {
+		return nil, x.judge(ctx, t, err)
+	}
+	x.exposed.keep(t)
+	return reply, nil
+}
+
+// judge returns what the client is told of a call that failed, and remembers who answered.
+func (x *exchange) judge(ctx context.Context, t *target, err error) error {
 	e, ours := errors.AsType[*endpoint.Error](err)
 	ours = ours && e != nil
 	switch {
-	case err == nil:
-		x.exposed.keep(t)
-		return reply, nil
 	case ours && e.Remote():
 		x.exposed.keep(t)
 	case ours && e.Reason() == endpoint.ReasonNoResponders:
-		return nil, x.absent(ctx, t, err)
+		return x.absent(ctx, t, err)
 	}
-	return nil, err
+	return err
 }
 
 // join ends ctx when other is canceled. Other's deadline is left to ctx, which has the same: else two timers would race for
