@@ -28,7 +28,8 @@ type Bridge struct {
 	may       func(context.Context, string) error
 	signer    *identity.Signer
 	log       *slog.Logger
-	origin    *http.CrossOriginProtection
+	origin    sameOrigin
+	cors      *cors // nil: pages of other origins may not call
 	gate      *gate
 	conns     conns
 	lives     lives           // what ends when a drain gives up waiting
@@ -66,12 +67,16 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 		s.fault("WithIdentity", errors.New("there is no WithAuth that could say who calls"))
 	}
 	s.clashes()
+	if s.cors != nil {
+		s.cors.complete(s)
+	}
 	s.limits.complete()
 	s.timeouts.complete()
 	b := &Bridge{
 		limits: s.limits, timeouts: s.timeouts, in: s.in, out: s.out, auth: s.auth, may: s.may, signer: s.signer, log: s.log,
 		rpc:    strings.TrimPrefix(s.rpc, "/"),
-		origin: http.NewCrossOriginProtection(),
+		origin: sameOrigin{http.NewCrossOriginProtection(), s.cors},
+		cors:   s.cors,
 		gate:   newGate(s.limits.Concurrent),
 		conns:  conns{limit: s.limits.PerConnection, running: map[string]int{}},
 		tells:  s.out.some(),
@@ -150,6 +155,11 @@ func (x *exchange) set(name, value string) {
 func (x *exchange) dispatch() error {
 	if x.err != nil {
 		return endpoint.Internal.Wrap(x.err, "")
+	}
+	if x.cors != nil {
+		if answered, err := x.cross(); answered {
+			return err
+		}
 	}
 	if answer := x.own(); answer != nil {
 		return answer(x)

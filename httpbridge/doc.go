@@ -28,10 +28,11 @@
 //
 // # A request's way
 //
+//	preflight         204, 403     by WithCORS, on any path
 //	drain, limits     503, 429     room for one more call?
 //	path              404          named by Route or Expose?
 //	method            405          the route's, else POST
-//	origin            403          http.CrossOriginProtection
+//	origin            403          http.CrossOriginProtection, and WithCORS
 //	content type      415          never a form or text, so that browsers ask first
 //	headers           431, 400
 //	WithAuth          401, 403     before the body is read

@@ -98,6 +98,17 @@ func (l *headerList) allows(name string) bool {
 		slices.ContainsFunc(l.prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
+// named returns the exact names that pass.
+func (l *headerList) named() []string {
+	var names []string
+	for name, pass := range l.exact {
+		if pass {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // some reports whether any header may pass.
 func (l *headerList) some() bool {
 	for _, pass := range l.exact {

@@ -30,6 +30,7 @@ type settings struct {
 	auth     func(*http.Request) (context.Context, error)
 	may      func(context.Context, string) error
 	signer   *identity.Signer
+	cors     *cors
 	log      *slog.Logger
 	errs     []error
 
