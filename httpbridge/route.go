@@ -188,7 +188,21 @@ func (rs *routes) find(r *http.Request) (*route, string) {
 	}
 	var told unwritten
 	h.ServeHTTP(&told, r)
-	return nil, told.header.Get("Allow")
+	return nil, rs.exactly(r.URL, told.header.Get("Allow"))
+}
+
+// exactly keeps those methods that have a route for a path as it is. A ServeMux tells those for the path with a slash behind
+// it as well, since it would redirect there.
+func (rs *routes) exactly(u *url.URL, allow string) string {
+	if allow == "" {
+		return ""
+	}
+	methods := slices.DeleteFunc(strings.Split(allow, ", "), func(method string) bool {
+		h, _ := rs.mux.Handler(&http.Request{Method: method, URL: u})
+		_, found := h.(*route)
+		return !found
+	})
+	return strings.Join(methods, ", ")
 }
 
 func (rs *routes) list() []*route {

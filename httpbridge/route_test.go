@@ -164,6 +164,7 @@ func TestRoute_paths(t *testing.T) {
 	failed(t, r, 405, endpoint.Unknown)
 	assert.Equal(t, r.header.Get("Allow"), "GET, HEAD, POST")
 
+	failed(t, s.do(t, http.MethodPut, "/dir", ""), 404, endpoint.Unimplemented)
 	assert.Equal(t, s.do(t, http.MethodGet, "/v1/users/me", "").body, "{}", "the more specific one")
 	assert.Equal(t, s.do(t, http.MethodGet, "/svc/echo", "").body, "{}", "a route before the subject")
 	assert.Equal(t, s.post(t, "/svc/echo", `{"a":1}`).body, `{"a":1}`, "the subject for other methods")
