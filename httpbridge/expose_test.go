@@ -54,6 +54,7 @@ var hostile = []string{
 	"/svc%2Fadd", "/svc%2fadd", "/svc%2Eadd", "/svc%2eadd", "/svc/%2e%2e/add", "/svc/a%64d", "/%73vc/add", "/svc/add%00", "/%00", "/svc/%0d%0aadd", "/svc/add%0A",
 	"/svc/add%20", "/svc%20/add", "/svc/add%09", "/svc/%7F", "/svc/%C2%A0add", "/svc/%C2%85", "/svc/%E2%80%8Badd", "/svc/%E2%80%AE", "/svc/%FF", "/svc/%C0%AF", "/svc/%ED%A0%80",
 	"/svc/" + strings.Repeat("a", 4096), "/" + strings.Repeat("a.", 2048) + "a", "/" + strings.Repeat("a/", 300) + "a",
+	"/svc/%252e%252e/add", "/svc%252Fadd", "/svc/%252A", "/%2524SYS/x", "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", `/svc\..\add`, `/svc/..\add`,
 	"http://127.0.0.1/$SYS/x", "*", "/svc/add;x=1%2F..",
 }
 

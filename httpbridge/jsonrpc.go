@@ -103,6 +103,9 @@ type rpcCalls struct {
 
 // answer returns nil if nothing is to be said.
 func (c *rpcCalls) answer(body []byte) []byte {
+	if err := unicodeFault(body); err != nil {
+		return rpcFault(rpcParse, nil, err)
+	}
 	if !json.Valid(body) {
 		return rpcFault(rpcParse, nil, jsonProblem(body))
 	}

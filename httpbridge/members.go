@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // member is one member of a JSON object. Its value is kept as it was written.
@@ -49,6 +50,23 @@ func membersOf(data []byte) ([]member, error) {
 		return nil, fmt.Errorf("malformed JSON: there is more after the object (at offset %d)", len(data)-len(rest))
 	}
 	return all, nil
+}
+
+// unicodeFault says where JSON is not UTF-8 (RFC 8259, 8.1). Decoders would replace what is wrong, each in its way, and an
+// endpoint would work on what nobody sent. Whether it is JSON at all, its codec finds out.
+func unicodeFault(data []byte) error {
+	if utf8.Valid(data) {
+		return nil
+	}
+	at := 0
+	for at < len(data) {
+		r, size := utf8.DecodeRune(data[at:])
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		at += size
+	}
+	return fmt.Errorf("malformed JSON: it is not UTF-8 (at offset %d)", at)
 }
 
 // jsonFault says where JSON is broken.
