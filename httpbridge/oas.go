@@ -19,6 +19,9 @@ type oasInfo struct {
 	Title       string `json:"title"`
 	Version     string `json:"version"`
 	Description string `json:"description,omitempty"`
+
+	Contact json.RawMessage `json:"contact,omitempty"`
+	License json.RawMessage `json:"license,omitempty"`
 }
 
 type oasServer struct {

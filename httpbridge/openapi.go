@@ -21,6 +21,9 @@ type Info struct {
 	Version     string // of the API, "0.0.0" if empty
 	Description string // CommonMark
 
+	// Contact and License are a Contact Object and a License Object, such as {"name":"MIT"}. By default none.
+	Contact, License json.RawMessage
+
 	// Servers are the URLs that paths are relative to. By default "/", the root of the host that serves the document: a bridge
 	// that is mounted below a prefix, or behind a proxy that has one, must say so.
 	Servers []string
@@ -58,6 +61,11 @@ func WithOpenAPI(info Info) Option {
 		for name, scheme := range info.Security {
 			if members, err := membersOf(scheme); err != nil || len(members) == 0 || !legalComponent.MatchString(name) {
 				errs = append(errs, fmt.Errorf("security scheme %.80q: needs a name of A-Z a-z 0-9 . _ - and a JSON object", name))
+			}
+		}
+		for name, object := range map[string]json.RawMessage{"contact": info.Contact, "license": info.License} {
+			if _, err := membersOf(object); object != nil && err != nil {
+				errs = append(errs, fmt.Errorf("the %s is no JSON object: %w", name, err))
 			}
 		}
 		s.fault("WithOpenAPI", errors.Join(errs...))
@@ -153,7 +161,7 @@ func (b *Bridge) describe(all []*published, streams bool) []byte {
 	}
 	doc := oasDocument{
 		OpenAPI: "3.1.1",
-		Info:    oasInfo{cmp.Or(info.Title, "API"), cmp.Or(info.Version, "0.0.0"), info.Description},
+		Info:    oasInfo{cmp.Or(info.Title, "API"), cmp.Or(info.Version, "0.0.0"), info.Description, info.Contact, info.License},
 		Servers: []oasServer{{"/"}},
 		Paths:   w.paths, Tags: w.tags(), Security: []map[string][]string{},
 		Components: oasComponents{Schemas: w.components.named, Responses: map[string]oasResponse{"Error": errorResponse("The call failed.")}, SecuritySchemes: info.Security},

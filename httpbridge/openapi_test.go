@@ -187,6 +187,7 @@ func TestOpenAPI_faults(t *testing.T) {
 		want string
 	}{
 		{httpbridge.Info{Servers: []string{""}}, `server ""`},
+		{httpbridge.Info{License: json.RawMessage(`"MIT"`)}, `the license is no JSON object`},
 		{httpbridge.Info{Servers: []string{"https://x.example/?a"}}, `server "https://x.example/?a"`},
 		{httpbridge.Info{Security: map[string]json.RawMessage{"a b": json.RawMessage(`{"type":"http"}`)}}, `security scheme "a b"`},
 		{httpbridge.Info{Security: map[string]json.RawMessage{"a": json.RawMessage(`[]`)}}, `security scheme "a"`},
