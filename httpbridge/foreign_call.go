@@ -1,7 +1,6 @@
 package httpbridge
 
 import (
-	"context"
 	"iter"
 	"net/http"
 	"time"
@@ -46,21 +45,13 @@ func (c *Call) Unary(p *codec.Payload) (*codec.Payload, error) {
 
 // ServerStream calls an endpoint that has many replies to one request.
 func (c *Call) ServerStream(p *codec.Payload) iter.Seq2[*codec.Payload, error] {
-	c.x.readUntil(time.Time{})
-	return c.stream(func(ctx context.Context) iter.Seq2[*codec.Payload, error] {
-		return endpoint.ServerStreamCaller[*codec.Payload, *codec.Payload](c.x.exposed.transport, c.t.subject, testify)(ctx, p)
-	})
+	return c.stream(&stream{media: p.MediaType, single: p})
 }
 
 // ClientStream calls an endpoint that has one reply to many requests, which are of a media type. An error that in yields ends the
 // call.
 func (c *Call) ClientStream(mediaType string, in iter.Seq2[*codec.Payload, error]) (reply *codec.Payload, err error) {
-	c.stream(func(ctx context.Context) iter.Seq2[*codec.Payload, error] {
-		return func(yield func(*codec.Payload, error) bool) {
-			yield(endpoint.ClientStreamCaller[*codec.Payload, *codec.Payload](c.x.exposed.transport, c.t.subject, testify,
-				endpoint.Codec(opaque(mediaType)))(ctx, in))
-		}
-	})(func(p *codec.Payload, e error) bool {
+	c.stream(&stream{media: mediaType, in: in})(func(p *codec.Payload, e error) bool {
 		reply, err = p, e
 		return true
 	})
@@ -70,27 +61,19 @@ func (c *Call) ClientStream(mediaType string, in iter.Seq2[*codec.Payload, error
 // BidiStream calls an endpoint that has many replies to many requests, which are of a media type. An error that in yields ends
 // the call.
 func (c *Call) BidiStream(mediaType string, in iter.Seq2[*codec.Payload, error]) iter.Seq2[*codec.Payload, error] {
-	return c.stream(func(ctx context.Context) iter.Seq2[*codec.Payload, error] {
-		return endpoint.BidiStreamCaller[*codec.Payload, *codec.Payload](c.x.exposed.transport, c.t.subject, testify,
-			endpoint.Codec(opaque(mediaType)))(ctx, in)
-	})
+	return c.stream(&stream{media: mediaType, in: in})
 }
 
-func (c *Call) stream(run func(context.Context) iter.Seq2[*codec.Payload, error]) iter.Seq2[*codec.Payload, error] {
+// stream runs what the bridge's own protocols run, and tells of its metadata.
+func (c *Call) stream(s *stream) iter.Seq2[*codec.Payload, error] {
+	s.x, s.target, s.kind, s.visit = c.x, c.t, c.kind, c.v
 	return func(yield func(*codec.Payload, error) bool) {
-		ctx := c.v.ctx
-		if c.x.auth != nil { // as in call
-			joined, leave := join(ctx, c.v.bounded)
-			defer leave()
-			ctx = joined
-		}
-		w := &witness{}
-		for p, err := range run(context.WithValue(ctx, witnessKey{}, w)) {
+		for p, err := range s.open() {
 			if c.header == nil {
-				c.header = c.x.passing(w.reply())
+				c.header = c.x.passing(s.metadata())
 			}
 			if err != nil {
-				c.trailer = c.x.passing(&w.trailer)
+				c.trailer = c.x.passing(&s.trailer)
 				yield(nil, c.failed(err))
 				return
 			}
@@ -98,7 +81,7 @@ func (c *Call) stream(run func(context.Context) iter.Seq2[*codec.Payload, error]
 				return
 			}
 		}
-		c.header, c.trailer = c.x.passing(w.reply()), c.x.passing(&w.trailer)
+		c.header, c.trailer = c.x.passing(s.metadata()), c.x.passing(&s.trailer)
 	}
 }
 
@@ -113,33 +96,4 @@ func (c *Call) failed(err error) error {
 	e, status := public(c.fault)
 	c.x.record(status, status, c.fault)
 	return e
-}
-
-// witness sees the metadata of a stream while it runs.
-type witness struct {
-	call    *endpoint.Call // while it runs
-	opened  endpoint.Header
-	trailer endpoint.Header
-}
-
-type witnessKey struct{}
-
-// testify tells the witness of a context's call.
-var testify = endpoint.With(func(next endpoint.Handler) endpoint.Handler {
-	return func(ctx context.Context, c *endpoint.Call) (any, error) {
-		w, _ := ctx.Value(witnessKey{}).(*witness)
-		if w == nil {
-			return next(ctx, c)
-		}
-		w.call = c
-		defer func() { w.call, w.opened, w.trailer = nil, c.Reply.Clone(), c.Trailer.Clone() }()
-		return next(ctx, c)
-	}
-})
-
-func (w *witness) reply() *endpoint.Header {
-	if w.call != nil {
-		return &w.call.Reply
-	}
-	return &w.opened
 }

@@ -257,7 +257,9 @@ func TestHostile_headers(t *testing.T) {
 	for _, ask := range []func() reply{
 		func() reply { return c.do(t, http.MethodPost, "/svc/add", `{"a":1}`, smuggled...) },
 		func() reply { return c.do(t, http.MethodPut, "/v1/add/1", `{}`, smuggled...) },
-		func() reply { return c.do(t, http.MethodPost, "/rpc", `[{"jsonrpc":"2.0","id":1,"method":"svc.add","params":{"a":1}}]`, smuggled...) },
+		func() reply {
+			return c.do(t, http.MethodPost, "/rpc", `[{"jsonrpc":"2.0","id":1,"method":"svc.add","params":{"a":1}}]`, smuggled...)
+		},
 	} {
 		r := ask()
 		assert.Equal(t, r.status, 200, r.body)

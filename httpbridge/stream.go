@@ -27,6 +27,8 @@ type stream struct {
 	up     *uplink        // the request, if it is many; nil if it is one
 	down   *downlink      // nil: one reply, which is written when it is there
 
+	in iter.Seq2[*codec.Payload, error] // the request of another protocol, which reads its own body, in the place of up
+
 	call          *endpoint.Call  // the attempt that runs
 	head, trailer endpoint.Header // metadata of the last attempt that ended
 }
@@ -104,8 +106,11 @@ func (s *stream) replies(ctx context.Context) iter.Seq2[*codec.Payload, error] {
 
 // input is the request's messages.
 func (s *stream) input() iter.Seq2[*codec.Payload, error] {
-	if s.up != nil {
+	switch {
+	case s.up != nil:
 		return s.up.messages(s.media)
+	case s.in != nil:
+		return s.in
 	}
 	return func(yield func(*codec.Payload, error) bool) { yield(s.single, nil) }
 }
@@ -154,8 +159,9 @@ func (s *stream) open() iter.Seq2[*codec.Payload, error] {
 		s.x.readUntil(time.Time{}) // net/http waits for the next request, or the uplink for a message, as long as it takes
 		ctx, leave := s.context()
 		defer leave()
-		c := startClock(s)
-		defer c.stop()
+		if s.up != nil || s.down != nil {
+			defer startClock(s).stop()
+		}
 		if s.up != nil {
 			defer s.up.stop()
 		}

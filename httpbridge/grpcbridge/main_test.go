@@ -33,7 +33,7 @@ type (
 // newMux serves one endpoint of each kind: acme.Words.Upper, .Letters, .Join and .Each.
 func newMux(t testing.TB) *endpoint.Mux {
 	t.Helper()
-	m := endpoint.NewMux(endpoint.MuxCodecs(protobuf.Binary, protobuf.JSON))
+	m := endpoint.NewMux(endpoint.MuxCodecs(protobuf.JSON, protobuf.Binary))
 	serve(t, m, "acme.Words.Upper", endpoint.New(upper))
 	serve(t, m, "acme.Words.Letters", endpoint.NewServerStream(endpoint.Emit(letters)))
 	serve(t, m, "acme.Words.Join", endpoint.NewClientStream(join))

@@ -17,7 +17,7 @@ import (
 
 func unary(ctx context.Context, r *connect.Request[message]) (*connect.Response[message], error) {
 	c := callOf(ctx)
-	reply, err := c.Unary(&r.Msg.Payload)
+	reply, err := c.Unary(request(r))
 	if err != nil {
 		return nil, failed(c, err)
 	}
@@ -35,7 +35,7 @@ func clientStream(ctx context.Context, s *connect.ClientStream[message]) (*conne
 
 func serverStream(ctx context.Context, r *connect.Request[message], s *connect.ServerStream[message]) error {
 	c := callOf(ctx)
-	return send(s.Conn(), c, c.ServerStream(&r.Msg.Payload))
+	return send(s.Conn(), c, c.ServerStream(request(r)))
 }
 
 func bidiStream(ctx context.Context, s *connect.BidiStream[message, message]) error {
@@ -50,6 +50,15 @@ func mediaType(h http.Header) string {
 		name = "proto"
 	}
 	return "application/" + name
+}
+
+// request is the one message of a client. One without bytes never met the codec, and has no type yet.
+func request(r *connect.Request[message]) *codec.Payload {
+	p := &r.Msg.Payload
+	if p.MediaType == "" {
+		p.MediaType = mediaType(r.Header())
+	}
+	return p
 }
 
 // requests are the messages of a client. What breaks them off, other than their end, is yielded last.
