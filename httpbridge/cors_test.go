@@ -126,7 +126,7 @@ func TestCORS_origins(t *testing.T) {
 	for origin, want := range map[string]int{
 		"https://a.app.example": 204, "https://a.b-c.app.example": 204, "http://localhost": 204, "http://localhost:3000": 204, "http://[::1]:8080": 204,
 		"capacitor://localhost": 204, "https://x.port.example:1": 204, "https://x.port.example": 204,
-		"https://app.example": 403, "https://.app.example": 403, "https://evilapp.example": 403, "https://a.app.example:1": 403, "http://a.app.example": 403,
+		"https://app.example": 403, "https://.app.example": 403, "https://..app.example": 403, "https://evilapp.example": 403, "https://a.app.example:1": 403, "http://a.app.example": 403,
 		"https://evil.example#.app.example": 403, "https://evil.example/.app.example": 403, "https://evil.example?.app.example": 403, "https://x@a.app.example": 403,
 		"http://localhost:": 204, "http://localhost:80x": 403, "http://localhost.evil.example:80": 403, "http://[::1]": 403, "https://a.app.example.": 403, "localhost": 403,
 	} {
