@@ -27,6 +27,8 @@ type bridgeCmd struct {
 	HeaderIn  []string `group:"expose" placeholder:"NAME" help:"A header of requests that passes to the endpoint; X-Acme-* is all of these, !baggage takes one back. By default traceparent, tracestate and baggage."`
 	HeaderOut []string `group:"expose" placeholder:"NAME" help:"A header of replies that passes to the client. By default none."`
 
+	admission
+
 	MaxBody               size          `group:"limits" default:"1MiB" placeholder:"SIZE" help:"The largest body of a request, decompressed."`
 	MaxHeader             size          `group:"limits" default:"8KiB" placeholder:"SIZE" help:"What the headers of a request may weigh in all."`
 	MaxCalls              int           `group:"limits" default:"1024" placeholder:"N" help:"How many calls run at once."`
@@ -38,6 +40,7 @@ type bridgeCmd struct {
 	WriteTimeout          time.Duration `group:"limits" default:"30s" placeholder:"TIME" help:"How long to take its reply."`
 	IdleTimeout           time.Duration `group:"limits" default:"2m" placeholder:"TIME" help:"How long a connection waits for its next request."`
 
+	Check         bool   `group:"ops" help:"Judge the settings and end, without connecting to anything."`
 	AccessLog     bool   `group:"ops" help:"Log each call, and not failures alone."`
 	MetricsListen string `group:"ops" placeholder:"ADDR" help:"Where metrics are served for Prometheus, at /metrics. By default nowhere."`
 
@@ -62,6 +65,9 @@ then it leaves the bus, with exit code 0 if no call was lost.`
 }
 
 func (c *bridgeCmd) run(ctx context.Context, p *process) error {
+	if c.Check { // what is wrong was told before
+		return p.write([]byte("the settings are in order\n"))
+	}
 	b, err := p.connect()
 	if err != nil {
 		return err
@@ -104,7 +110,7 @@ func (c *bridgeCmd) warn(log *slog.Logger) {
 	if ip := net.ParseIP(host); err == nil && (ip.IsLoopback() || host == "localhost") {
 		return
 	}
-	if c.TLSClientCA == "" {
+	if c.TLSClientCA == "" && !c.some() {
 		log.Warn("whoever reaches this address may call all that is exposed", slog.String("addr", c.Listen))
 	}
 }

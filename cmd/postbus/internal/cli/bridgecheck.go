@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"postbus.example/endpoint"
@@ -10,12 +11,12 @@ import (
 )
 
 // check makes the options of the bridge and has them judged by a bridge in front of nothing.
-func (c *bridgeCmd) check(f *faults) {
+func (c *bridgeCmd) check(p *process, f *faults) {
 	if len(c.Expose)+len(c.Route) == 0 {
 		f.addf("", "nothing is offered: give --expose or --route")
 	}
 	c.checkTLS(f)
-	c.options = append(c.bridgeOptions(), c.routes(f)...)
+	c.options = slices.Concat(c.bridgeOptions(), c.routes(f), c.admission.options(p.opts.InstanceName, p.logger(), f))
 	silent := httpbridge.WithLogger(slog.New(slog.DiscardHandler))
 	trial := httpbridge.New(endpoint.NewMux(), append(c.options, silent)...)
 	for _, err := range parts(trial.Err()) {

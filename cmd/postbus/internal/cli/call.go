@@ -161,7 +161,7 @@ func (p *process) items(all iter.Seq2[*codec.Payload, error], raw bool) error {
 }
 
 // check is for all who send a request.
-func (r *request) check(f *faults) {
+func (r *request) check(_ *process, f *faults) {
 	f.add("<subject>", endpoint.ValidateSubject(r.Subject))
 	for _, h := range r.Header {
 		name, _, ok := header(h)

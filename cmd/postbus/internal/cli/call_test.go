@@ -138,7 +138,10 @@ func TestCall_interrupted(t *testing.T) {
 	reader, writer := io.Pipe()
 	code := make(chan int, 1)
 	var stderr output
-	go func() { code <- runTo(ctx, writer, &stderr, to(s, "call", "endless.count", "{}", "--stream")) }()
+	go func() {
+		code <- runTo(ctx, writer, &stderr, to(s, "call", "endless.count", "{}", "--stream"))
+		_ = writer.Close()
+	}()
 	first := make([]byte, 8)
 	_, err := io.ReadFull(reader, first)
 	assert.NoError(t, err)
@@ -147,7 +150,6 @@ func TestCall_interrupted(t *testing.T) {
 	assert.Equal(t, <-code, 130)
 	assert.Equal(t, stderr.String(), "postbus: interrupted\n")
 	assert.ErrorIs(t, <-left, context.Canceled)
-	assert.NoError(t, writer.Close())
 }
 
 func TestCall_headersAndInstance(t *testing.T) {

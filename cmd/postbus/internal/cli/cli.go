@@ -40,9 +40,14 @@ type process struct {
 // command is what stands behind a word of the command line.
 type command interface {
 	// check notes what is wrong with the settings, before anything happens.
-	check(f *faults)
+	check(p *process, f *faults)
 
 	run(ctx context.Context, p *process) error
+}
+
+var _ = []command{
+	(*bridgeCmd)(nil), (*lsCmd)(nil), (*infoCmd)(nil), (*callCmd)(nil), (*gatherCmd)(nil), (*keyCmd)(nil), (*completionCmd)(nil),
+	(*completeCmd)(nil), (*versionCmd)(nil),
 }
 
 // app is the command line: what each command shares, and the commands.
@@ -54,6 +59,7 @@ type app struct {
 	Info       infoCmd       `cmd:"" help:"Describe a service: instances, endpoints, schemas, counters."`
 	Call       callCmd       `cmd:"" help:"Call an endpoint, unary or a stream."`
 	Gather     gatherCmd     `cmd:"" help:"Ask every instance of a service at once."`
+	Key        keyCmd        `cmd:"" help:"Make an API key for the bridge."`
 	Completion completionCmd `cmd:"" help:"Write a completion script for a shell."`
 	Version    versionCmd    `cmd:"" help:"Tell the version."`
 	Complete   completeCmd   `cmd:"" name:"__complete" hidden:""`
@@ -79,7 +85,7 @@ func (p *process) run(ctx context.Context, args []string) error {
 		return usage(fmt.Errorf("no command %q", chosen.Command()))
 	}
 	p.nats = p.opts.natsOptions(&faults)
-	c.check(&faults)
+	c.check(p, &faults)
 	if err := faults.join(); err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (*completionCmd) Help() string {
     postbus completion fish > ~/.config/fish/completions/postbus.fish`
 }
 
-func (c *completionCmd) check(f *faults) {
+func (c *completionCmd) check(_ *process, f *faults) {
 	if scripts[c.Shell] == "" {
 		f.addf("<shell>", "%.40q is none of bash, zsh, fish", c.Shell)
 	}
@@ -83,7 +83,7 @@ type completeCmd struct {
 	Words []string `arg:"" optional:"" passthrough:""`
 }
 
-func (*completeCmd) check(*faults) {}
+func (*completeCmd) check(*process, *faults) {}
 
 // completeTime bounds what a shell waits for discovery.
 const completeTime = 700 * time.Millisecond

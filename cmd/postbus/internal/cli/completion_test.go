@@ -32,7 +32,7 @@ func TestCompletion(t *testing.T) {
 		words []string
 		want  []string
 	}{
-		{[]string{""}, []string{"bridge", "ls", "info", "call", "gather", "completion", "version"}},
+		{[]string{""}, []string{"bridge", "ls", "info", "call", "gather", "key", "completion", "version"}},
 		{[]string{"g"}, []string{"gather"}},
 		{[]string{"--log-l"}, []string{"--log-level"}},
 		{[]string{"call", "--str"}, []string{"--stream"}},

@@ -76,8 +76,8 @@ func (c *gatherCmd) enough() int {
 	return c.Quorum
 }
 
-func (c *gatherCmd) check(f *faults) {
-	c.request.check(f)
+func (c *gatherCmd) check(_ *process, f *faults) {
+	c.request.check(nil, f)
 	if c.First && c.Quorum > 0 {
 		f.addf("", "--first and --quorum both say how many are enough: give one")
 	}

@@ -19,6 +19,7 @@ number: not_found is 105), 130 an interrupt.`
 var groups = []kong.Group{
 	{Key: "http", Title: "HTTP:"},
 	{Key: "expose", Title: "What is offered:"},
+	{Key: "auth", Title: "Who may call:"},
 	{Key: "limits", Title: "Limits:"},
 	{Key: "ops", Title: "Operation:"},
 	{Key: "nats", Title: "The NATS server:"},

@@ -25,7 +25,9 @@ func (*infoCmd) Help() string {
     postbus info math --json | jq '.instances[].endpoints[].request'`
 }
 
-func (c *infoCmd) check(f *faults) { f.add("<service>", endpoint.ValidateServiceName(c.Service)) }
+func (c *infoCmd) check(_ *process, f *faults) {
+	f.add("<service>", endpoint.ValidateServiceName(c.Service))
+}
 
 func (c *infoCmd) run(ctx context.Context, p *process) error {
 	b, err := p.connect()

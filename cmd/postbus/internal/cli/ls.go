@@ -27,7 +27,7 @@ func (*lsCmd) Help() string {
     postbus ls --json | jq -r '.[].service'`
 }
 
-func (*lsCmd) check(*faults) {}
+func (*lsCmd) check(*process, *faults) {}
 
 func (c *lsCmd) run(ctx context.Context, p *process) error {
 	b, err := p.connect()

@@ -15,7 +15,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // TestHelp holds the help of each command against its golden file.
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"", "bridge", "ls", "info", "call", "gather", "completion", "version"} {
+	for _, command := range []string{"", "bridge", "ls", "info", "call", "gather", "key", "completion", "version"} {
 		r := run(t, append(strings.Fields(command), "--help"))
 		assert.Equal(t, []any{r.code, r.err}, []any{0, ""}, command)
 		file := filepath.Join("testdata", strings.TrimSpace("help "+command)+".txt")

@@ -15,7 +15,7 @@ func (*versionCmd) Help() string {
 	return "Tells the version of this program, the commit it was built of, and Go's."
 }
 
-func (*versionCmd) check(*faults) {}
+func (*versionCmd) check(*process, *faults) {}
 
 func (*versionCmd) run(_ context.Context, p *process) error {
 	v := versionOf()
