@@ -9,7 +9,8 @@ import (
 	"postbus.example/endpoint"
 )
 
-// Call is a request that was let in, and its endpoint as a function of its kind. Payloads pass through untouched. The errors are
+// Call is a request that was let in, and its endpoint as a function of its kind. Payloads pass through untouched; one of a reply
+// without a media type has that of the request. The errors are
 // what the client may be told: an [*endpoint.Error] each, whose text is empty where it is none of the client's business; they are
 // logged already. It is for the goroutine that serves the request, and ends with it.
 type Call struct {
@@ -40,18 +41,18 @@ func (c *Call) Unary(p *codec.Payload) (*codec.Payload, error) {
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	return c.typed(reply, p), nil
+	return reply, nil
 }
 
 // ServerStream calls an endpoint that has many replies to one request.
 func (c *Call) ServerStream(p *codec.Payload) iter.Seq2[*codec.Payload, error] {
-	return c.stream(&stream{media: p.MediaType, single: p})
+	return c.stream(&stream{kind: endpoint.ServerStreamKind, media: p.MediaType, single: p})
 }
 
 // ClientStream calls an endpoint that has one reply to many requests, which are of a media type. An error that in yields ends the
 // call.
 func (c *Call) ClientStream(mediaType string, in iter.Seq2[*codec.Payload, error]) (reply *codec.Payload, err error) {
-	c.stream(&stream{media: mediaType, in: in})(func(p *codec.Payload, e error) bool {
+	c.stream(&stream{kind: endpoint.ClientStreamKind, media: mediaType, many: in})(func(p *codec.Payload, e error) bool {
 		reply, err = p, e
 		return true
 	})
@@ -61,19 +62,20 @@ func (c *Call) ClientStream(mediaType string, in iter.Seq2[*codec.Payload, error
 // BidiStream calls an endpoint that has many replies to many requests, which are of a media type. An error that in yields ends
 // the call.
 func (c *Call) BidiStream(mediaType string, in iter.Seq2[*codec.Payload, error]) iter.Seq2[*codec.Payload, error] {
-	return c.stream(&stream{media: mediaType, in: in})
+	return c.stream(&stream{kind: endpoint.BidiStreamKind, media: mediaType, many: in})
 }
 
-// stream runs what the bridge's own protocols run, and tells of its metadata.
 func (c *Call) stream(s *stream) iter.Seq2[*codec.Payload, error] {
-	s.x, s.target, s.kind, s.visit = c.x, c.t, c.kind, c.v
+	s.x, s.target, s.visit = c.x, c.t, c.v
 	return func(yield func(*codec.Payload, error) bool) {
 		for p, err := range s.open() {
 			if c.header == nil {
 				c.header = c.x.passing(s.metadata())
 			}
-			if err != nil {
+			if s.call == nil { // it has returned
 				c.trailer = c.x.passing(&s.trailer)
+			}
+			if err != nil {
 				yield(nil, c.failed(err))
 				return
 			}
@@ -83,11 +85,6 @@ func (c *Call) stream(s *stream) iter.Seq2[*codec.Payload, error] {
 		}
 		c.header, c.trailer = c.x.passing(s.metadata()), c.x.passing(&s.trailer)
 	}
-}
-
-// typed gives a reply its media type.
-func (c *Call) typed(reply, request *codec.Payload) *codec.Payload {
-	return &codec.Payload{MediaType: c.x.replyType(reply.MediaType, request.MediaType), Data: reply.Data}
 }
 
 // failed records an error and returns what the client is told of it.

@@ -22,12 +22,11 @@ type stream struct {
 	target *target
 	kind   endpoint.Kind
 	visit  *visit
-	media  string         // of the messages
-	single *codec.Payload // the request, if it is one message
-	up     *uplink        // the request, if it is many; nil if it is one
-	down   *downlink      // nil: one reply, which is written when it is there
-
-	in iter.Seq2[*codec.Payload, error] // the request of another protocol, which reads its own body, in the place of up
+	media  string                           // of the messages
+	single *codec.Payload                   // the request, if it is one message
+	up     *uplink                          // the request, if it is many; nil if it is one
+	many   iter.Seq2[*codec.Payload, error] // the request, if it is many that another protocol reads
+	down   *downlink                        // nil: one reply, which is written when it is there
 
 	call          *endpoint.Call  // the attempt that runs
 	head, trailer endpoint.Header // metadata of the last attempt that ended
@@ -107,10 +106,10 @@ func (s *stream) replies(ctx context.Context) iter.Seq2[*codec.Payload, error] {
 // input is the request's messages.
 func (s *stream) input() iter.Seq2[*codec.Payload, error] {
 	switch {
+	case s.many != nil:
+		return s.many
 	case s.up != nil:
 		return s.up.messages(s.media)
-	case s.in != nil:
-		return s.in
 	}
 	return func(yield func(*codec.Payload, error) bool) { yield(s.single, nil) }
 }

@@ -5,12 +5,11 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
-
-	"postbus.example/codec"
 )
 
-// message is the bytes of one message, of the type they came with.
-type message struct{ codec.Payload }
+// message is the bytes of one message. Their type is told by the content type of the whole request: an empty message passes no
+// codec at all.
+type message struct{ data []byte }
 
 // passThrough is a codec that leaves bytes as they are. Its name is the end of a content type: application/grpc+proto.
 type passThrough struct{ name string }
@@ -21,7 +20,7 @@ func (c passThrough) Name() string { return c.name }
 func (c passThrough) Marshal(v any) ([]byte, error) {
 	switch m := v.(type) {
 	case *message:
-		return m.Data, nil
+		return m.data, nil
 	case proto.Message:
 		return proto.Marshal(m)
 	}
@@ -34,6 +33,6 @@ func (c passThrough) Unmarshal(data []byte, v any) error {
 	if !ok {
 		return fmt.Errorf("%T is no message", v)
 	}
-	m.MediaType, m.Data = "application/"+c.name, bytes.Clone(data)
+	m.data = bytes.Clone(data)
 	return nil
 }

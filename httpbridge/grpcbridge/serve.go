@@ -17,7 +17,7 @@ import (
 
 func unary(ctx context.Context, r *connect.Request[message]) (*connect.Response[message], error) {
 	c := callOf(ctx)
-	reply, err := c.Unary(request(r))
+	reply, err := c.Unary(payload(mediaType(r.Header()), r.Msg))
 	if err != nil {
 		return nil, failed(c, err)
 	}
@@ -26,7 +26,8 @@ func unary(ctx context.Context, r *connect.Request[message]) (*connect.Response[
 
 func clientStream(ctx context.Context, s *connect.ClientStream[message]) (*connect.Response[message], error) {
 	c := callOf(ctx)
-	reply, err := c.ClientStream(mediaType(s.RequestHeader()), requests(s.Conn()))
+	media := mediaType(s.RequestHeader())
+	reply, err := c.ClientStream(media, requests(s.Conn(), media))
 	if err != nil {
 		return nil, failed(c, err)
 	}
@@ -35,12 +36,13 @@ func clientStream(ctx context.Context, s *connect.ClientStream[message]) (*conne
 
 func serverStream(ctx context.Context, r *connect.Request[message], s *connect.ServerStream[message]) error {
 	c := callOf(ctx)
-	return send(s.Conn(), c, c.ServerStream(request(r)))
+	return send(s.Conn(), c, c.ServerStream(payload(mediaType(r.Header()), r.Msg)))
 }
 
 func bidiStream(ctx context.Context, s *connect.BidiStream[message, message]) error {
 	c := callOf(ctx)
-	return send(s.Conn(), c, c.BidiStream(mediaType(s.RequestHeader()), requests(s.Conn())))
+	media := mediaType(s.RequestHeader())
+	return send(s.Conn(), c, c.BidiStream(media, requests(s.Conn(), media)))
 }
 
 // mediaType is that of a client's messages: of application/grpc+json it is application/json. The content type is one that is taken.
@@ -52,17 +54,12 @@ func mediaType(h http.Header) string {
 	return "application/" + name
 }
 
-// request is the one message of a client. One without bytes never met the codec, and has no type yet.
-func request(r *connect.Request[message]) *codec.Payload {
-	p := &r.Msg.Payload
-	if p.MediaType == "" {
-		p.MediaType = mediaType(r.Header())
-	}
-	return p
+func payload(media string, m *message) *codec.Payload {
+	return &codec.Payload{MediaType: media, Data: m.data}
 }
 
 // requests are the messages of a client. What breaks them off, other than their end, is yielded last.
-func requests(from connect.StreamingHandlerConn) iter.Seq2[*codec.Payload, error] {
+func requests(from connect.StreamingHandlerConn, media string) iter.Seq2[*codec.Payload, error] {
 	return func(yield func(*codec.Payload, error) bool) {
 		for {
 			var m message
@@ -74,7 +71,7 @@ func requests(from connect.StreamingHandlerConn) iter.Seq2[*codec.Payload, error
 				yield(nil, inputFault(err))
 				return
 			}
-			if !yield(&m.Payload, nil) {
+			if !yield(payload(media, &m), nil) {
 				return
 			}
 		}
@@ -96,7 +93,7 @@ func send(to connect.StreamingHandlerConn, c *httpbridge.Call, replies iter.Seq2
 			maps.Copy(to.ResponseTrailer(), c.Trailer())
 			return failure(err)
 		}
-		if err := to.Send(&message{*p}); err != nil {
+		if err := to.Send(&message{p.Data}); err != nil {
 			return err
 		}
 	}
@@ -106,7 +103,7 @@ func send(to connect.StreamingHandlerConn, c *httpbridge.Call, replies iter.Seq2
 }
 
 func response(c *httpbridge.Call, reply *codec.Payload) *connect.Response[message] {
-	r := connect.NewResponse(&message{*reply})
+	r := connect.NewResponse(&message{reply.Data})
 	maps.Copy(r.Header(), c.Header())
 	maps.Copy(r.Trailer(), c.Trailer())
 	return r
