@@ -76,6 +76,7 @@ func start(t testing.TB, tr endpoint.Transport, opts ...httpbridge.Option) *site
 	s.Server = httptest.NewServer(s.bridge)
 	s.client = s.Client()
 	s.client.Transport.(*http.Transport).DisableCompression = true
+	s.client.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute // who asks before sending waits for the answer
 	t.Cleanup(s.Close)
 	return s
 }
