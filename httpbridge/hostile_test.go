@@ -80,6 +80,10 @@ func newCastle(t testing.TB, opts ...httpbridge.Option) *castle {
 	run := func(context.Context, *addRequest) (*addResponse, error) { return &addResponse{}, nil }
 	serve(t, m, "svc.admin", endpoint.New(run))
 	serve(t, m, "svc.add", endpoint.New(add))
+	serve(t, m, "svc.get", endpoint.New(add, endpoint.ReadOnly()))
+	serve(t, m, "svc.count", endpoint.NewServerStream(count, endpoint.ReadOnly()))
+	serve(t, m, "svc.total", endpoint.NewClientStream(total))
+	serve(t, m, "svc.double", endpoint.NewBidiStream(double))
 	serve(t, m, "svc.broken", endpoint.New(func(context.Context, *addRequest) (*addResponse, error) {
 		return nil, errors.New("secret: pq: password authentication failed")
 	}))
@@ -292,6 +296,121 @@ func TestHostile_headers(t *testing.T) {
 		assert.NoError(t, err, name)
 		assert.True(t, status == 400 || status == 501, name)
 		assert.Equal(t, c.ran.Swap(0), 0, name)
+	}
+}
+
+// streams are ways to ask for streams.
+var streams = map[string]struct{ path, mediaType, accept string }{
+	"Connect":                {"/svc/count", "application/connect+json", ""},
+	"Connect, up":            {"/svc/total", "application/connect+json", ""},
+	"Connect, up, of binary": {"/svc/total", "application/connect+cbor", ""},
+	"events":                 {"/svc/count", "application/json", "text/event-stream"},
+	"lines":                  {"/svc/count", "application/json", "application/x-ndjson"},
+	"lines, up":              {"/svc/total", "application/x-ndjson", ""},
+}
+
+// TestHostile_streams refuses strangers in each protocol, under a status of HTTP, before anything is read.
+func TestHostile_streams(t *testing.T) {
+	c := newCastle(t)
+	for name, s := range streams {
+		for why, q := range map[string]struct {
+			status int
+			kv     []string
+		}{
+			"nobody":   {401, []string{"-Authorization", "", "Postbus-Identity", "a.b.c"}},
+			"a page":   {403, []string{"Origin", "https://evil.example"}},
+			"headers":  {431, []string{"X-Large", strings.Repeat("x", 9<<10)}},
+			"deadline": {400, []string{"Connect-Timeout-Ms", "never"}},
+		} {
+			kv := append(q.kv, "-Content-Type", "", "Content-Type", s.mediaType)
+			if s.accept != "" {
+				kv = append(kv, "Accept", s.accept)
+			}
+			r := c.do(t, http.MethodPost, s.path, "", headers(kv)...)
+			want := q.status
+			if status, told := told(r); told { // Connect's clients look for it in the last envelope, where it has a code and no status
+				assert.Equal(t, r.status, 200)
+				r.status, r.body = status, ""
+				if want == 431 {
+					want = 400
+				}
+			}
+			c.refused(t, name+", "+why, r, want)
+		}
+	}
+	c.refused(t, "GET, nobody", c.do(t, http.MethodGet, "/svc/get?connect=v1&encoding=json&message=%7B%7D", ""), 401)
+	c.refused(t, "EventSource, nobody", c.do(t, http.MethodGet, "/svc/count?message=%7B%7D", "", "Accept", "text/event-stream"), 401)
+}
+
+// told reads the error out of the last envelope of Connect's streams.
+func told(r reply) (status int, ok bool) {
+	if !strings.HasPrefix(r.header.Get("Content-Type"), "application/connect+") {
+		return 0, false
+	}
+	at := strings.LastIndex(r.body, `{"error":`)
+	if at < 0 {
+		return 200, true
+	}
+	var end struct {
+		Error endpoint.Error `json:"error"`
+	}
+	if json.Unmarshal([]byte(r.body[at:]), &end) != nil {
+		return 0, false
+	}
+	return end.Error.Code.Status(), true
+}
+
+// TestHostile_messages gives streams what is no message. An endpoint of many requests runs already, and gets none of it.
+func TestHostile_messages(t *testing.T) {
+	c := newCastle(t)
+	connect := func(path, body string, kv ...string) reply {
+		return c.do(t, http.MethodPost, path, body, append([]string{"Authorization", "Bearer good", "Content-Type", "application/connect+json"}, kv...)...)
+	}
+	for name, body := range map[string]string{
+		"nothing": "", "half a head": "\x00\x00", "half a message": "\x00\x00\x00\x00\x09{}", "4 GiB": "\x00\xff\xff\xff\xff{}",
+		"a flag of nobody": enveloped(frame{0x80, "{}"}), "compressed, unsaid": enveloped(frame{1, zip("{}")}), "the server's end": enveloped(frame{2, "{}"}),
+		"no JSON": enveloped(frame{0, "{"}), "not UTF-8": enveloped(frame{0, "{\"n\":1,\"x\":\"\xff\"}"}), "NaN": enveloped(frame{0, `{"n":NaN}`}),
+		"deep": enveloped(frame{0, strings.Repeat("[", 100_000)}), "too large": enveloped(frame{0, strings.Repeat(" ", 1<<20) + "{}"}),
+	} {
+		for _, path := range []string{"/svc/count", "/svc/total"} {
+			if path == "/svc/total" && name == "nothing" {
+				continue // no request at all is a sum of none
+			}
+			r := connect(path, body)
+			status, ok := told(r)
+			unsaid := name == "compressed, unsaid" && status == 500 // as Connect's conformance suite has it
+			assert.True(t, ok && status >= 400 && (status < 500 || status == 501 || unsaid), name, path, r.body)
+			if path == "/svc/total" {
+				c.ran.Store(0) // until it asked for the first message
+			}
+			c.refused(t, name+", "+path, reply{status: status}, status)
+			assert.True(t, !leaks.MatchString(r.body), r.body)
+		}
+	}
+	bomb := enveloped(frame{1, zip(strings.Repeat(" ", 2<<20))})
+	for _, path := range []string{"/svc/count", "/svc/total"} {
+		status, _ := told(connect(path, bomb, "Connect-Content-Encoding", "gzip"))
+		if path == "/svc/total" {
+			c.ran.Store(0)
+		}
+		c.refused(t, "a bomb, "+path, reply{status: status}, 429) // resource_exhausted
+	}
+	for name, body := range map[string]string{
+		"no JSON": "{\n", "not UTF-8": "{\"n\":1,\"x\":\"\xff\"}\n", "deep": strings.Repeat("[", 100_000) + "\n", "NaN": "{\"n\":NaN}\n", "a second one": "{\"n\":1}\nx\n",
+	} {
+		r := c.do(t, http.MethodPost, "/svc/total", body, "Authorization", "Bearer good", "Content-Type", "application/x-ndjson")
+		c.ran.Store(0)
+		c.refused(t, "lines, "+name, r, 400)
+	}
+	r := c.do(t, http.MethodPost, "/svc/total", strings.Repeat(" ", 2<<20)+"{}\n", "Authorization", "Bearer good", "Content-Type", "application/x-ndjson")
+	c.ran.Store(0)
+	c.refused(t, "a line of 2 MiB", r, 413)
+	for name, body := range bodies() {
+		if name == "an array" {
+			continue // of no endpoint here
+		}
+		r := c.do(t, http.MethodPost, "/svc/count", strings.ReplaceAll(body, `"a"`, `"n"`), append(good, "Accept", "text/event-stream")...)
+		c.refused(t, "events, "+name, r, 400)
 	}
 }
 

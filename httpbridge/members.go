@@ -8,6 +8,9 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"postbus.example/codec"
+	"postbus.example/endpoint"
 )
 
 // member is one member of a JSON object. Its value is kept as it was written.
@@ -67,6 +70,17 @@ func unicodeFault(data []byte) error {
 		at += size
 	}
 	return fmt.Errorf("malformed JSON: it is not UTF-8 (at offset %d)", at)
+}
+
+// textual refuses a message of JSON that is not UTF-8.
+func textual(p *codec.Payload) error {
+	if p.MediaType != jsonType {
+		return nil
+	}
+	if err := unicodeFault(p.Data); err != nil {
+		return endpoint.InvalidArgument.New(err.Error()).WithReason(endpoint.ReasonDecode).WithOutcome(endpoint.NotSent)
+	}
+	return nil
 }
 
 // jsonFault says where JSON is broken.

@@ -155,6 +155,12 @@ func (s *stream) one() (reply *codec.Payload, err error) {
 // open is replies with all that has to be looked after meanwhile.
 func (s *stream) open() iter.Seq2[*codec.Payload, error] {
 	return func(yield func(*codec.Payload, error) bool) {
+		if s.single != nil {
+			if err := textual(s.single); err != nil {
+				yield(nil, err)
+				return
+			}
+		}
 		s.x.readUntil(time.Time{}) // net/http waits for the next request, or the uplink for a message, as long as it takes
 		ctx, leave := s.context()
 		defer leave()

@@ -69,10 +69,8 @@ func (x *exchange) instead(t *target, p *published, v *visit, message *codec.Pay
 
 // call calls the endpoint. Headers of the reply are set afterwards, whether it failed or not.
 func (x *exchange) call(ctx, bounded context.Context, t *target, deadline time.Time, p *codec.Payload) (*codec.Payload, error) {
-	if p.MediaType == jsonType {
-		if err := unicodeFault(p.Data); err != nil {
-			return nil, endpoint.InvalidArgument.New(err.Error()).WithReason(endpoint.ReasonDecode).WithOutcome(endpoint.NotSent)
-		}
+	if err := textual(p); err != nil {
+		return nil, err
 	}
 	if x.auth != nil { // which may have returned a context that doesn't derive from the request's
 		joined, leave := join(ctx, bounded)

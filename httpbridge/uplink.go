@@ -58,7 +58,12 @@ func (u *uplink) messages(mediaType string) iter.Seq2[*codec.Payload, error] {
 				yield(nil, u.fault(err))
 				return
 			}
-			if !yield(&codec.Payload{MediaType: mediaType, Data: data}, nil) {
+			p := &codec.Payload{MediaType: mediaType, Data: data}
+			if err := textual(p); err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(p, nil) {
 				return
 			}
 		}
