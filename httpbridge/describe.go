@@ -16,6 +16,8 @@ type description struct {
 	paths      map[string]oasPath
 	shapes     map[string]string // of templated paths: the path that stands for all that differ in names only
 	ids        map[string]bool
+	plain      []*oasOperation // under subjects' paths
+	routed     []*oasOperation
 	services   map[string]bool
 }
 
@@ -36,7 +38,7 @@ func newDescription(all []*published, streams bool) *description {
 		e := &described{
 			published: p,
 			request:   newMessage(p.service, p.Subject+".Request", p.Request),
-			response:  newMessage(p.service, p.Subject+".Response", p.Response),
+			response:  newMessage(p.service, p.Subject+".Reply", p.Response),
 		}
 		d.known[p.Subject] = e
 		for _, m := range []*message{e.request, e.response} {
@@ -61,14 +63,20 @@ func (m *message) schema() json.RawMessage {
 func (d *description) exposed(p *published) {
 	e := d.known[p.Subject]
 	path := "/" + strings.ReplaceAll(p.Subject, ".", "/")
-	d.put(path, http.MethodPost, d.operation(e, &oasBody{Required: true, Content: d.content(e, p.Kind.StreamsIn(), e.request.schema())}, nil))
+	o := d.operation(e, &oasBody{Required: true, Content: d.content(e, p.Kind.StreamsIn(), e.request.schema())}, nil)
+	if d.put(path, http.MethodPost, o) {
+		d.plain = append(d.plain, o)
+	}
 	if !p.ReadOnly || p.Kind.StreamsIn() {
 		return
 	}
-	d.put(path, http.MethodGet, d.operation(e, nil, []oasParameter{
-		{Name: "message", In: "query", Description: "The request.", Required: true, Content: map[string]oasMedia{jsonType: {Schema: e.request.schema()}}},
-		{Name: "encoding", In: "query", Description: "How the request is encoded.", Required: true, Schema: json.RawMessage(`{"type":"string","enum":["json"]}`)},
-	}))
+	o = d.operation(e, nil, []oasParameter{{
+		Name: "message", In: "query", Description: "The request.", Required: len(newFields(e.request).required) > 0,
+		Content: map[string]oasMedia{jsonType: {Schema: e.request.schema()}},
+	}})
+	if d.put(path, http.MethodGet, o) {
+		d.plain = append(d.plain, o)
+	}
 }
 
 // route adds the operation of a route.
@@ -95,7 +103,9 @@ func (d *description) route(r *route) {
 		path = first
 	}
 	d.shapes[shape] = path
-	d.put(path, r.method, d.operation(e, body, params))
+	if o := d.operation(e, body, params); d.put(path, r.method, o) {
+		d.routed = append(d.routed, o)
+	}
 }
 
 // anonymous takes the names from a templated path.
@@ -122,37 +132,45 @@ func rename(params []oasParameter, from, to string) {
 	}
 }
 
-func (d *description) put(path, method string, o *oasOperation) {
+// put adds an operation, unless a route has the method of the path already.
+func (d *description) put(path, method string, o *oasOperation) bool {
 	key := strings.ToLower(method)
 	if d.paths[path] == nil {
 		d.paths[path] = oasPath{}
 	}
 	if d.paths[path][key] != nil {
-		return // a route has it
+		return false
 	}
-	o.ID = d.id(o.subject)
+	o.method = key
 	d.paths[path][key] = o
 	d.services[o.Tags[0]] = true
+	return true
 }
 
-// id gives an operation the subject as its name. Generators take names for the same that differ in case or punctuation.
-func (d *description) id(subject string) string {
-	for i := 1; ; i++ {
-		name := componentName(subject)
-		if i > 1 {
-			name += "_" + strconv.Itoa(i)
+// identify names the operations: by their subject, and by subject and method where that is taken. Those under subjects' paths
+// come first, so that a route more changes no name of theirs.
+func (d *description) identify() {
+	for _, o := range slices.Concat(d.plain, d.routed) {
+		wish := o.subject
+		if o.method == "get" && slices.Contains(d.plain, o) || d.ids[bareName(wish)] {
+			wish += "." + o.method
 		}
-		key := strings.ToLower(strings.Map(func(r rune) rune {
-			if strings.ContainsRune("._-", r) {
-				return -1
-			}
-			return r
-		}, name))
-		if !d.ids[key] {
-			d.ids[key] = true
-			return name
+		o.ID = componentName(wish)
+		for i := 2; d.ids[bareName(o.ID)]; i++ {
+			o.ID = componentName(wish) + "_" + strconv.Itoa(i)
 		}
+		d.ids[bareName(o.ID)] = true
 	}
+}
+
+// bareName is what generators leave of a name: they take names for the same that differ in case or punctuation.
+func bareName(name string) string {
+	return strings.ToLower(strings.Map(func(r rune) rune {
+		if strings.ContainsRune("._-", r) {
+			return -1
+		}
+		return r
+	}, componentName(name)))
 }
 
 func (d *description) tags() (tags []oasTag) {

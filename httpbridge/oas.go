@@ -45,7 +45,7 @@ type oasOperation struct {
 	RequestBody *oasBody               `json:"requestBody,omitempty"`
 	Responses   map[string]oasResponse `json:"responses"`
 
-	subject string
+	subject, method string
 }
 
 type oasParameter struct {

@@ -159,6 +159,7 @@ func (b *Bridge) describe(all []*published, streams bool) []byte {
 			w.exposed(p)
 		}
 	}
+	w.identify()
 	doc := oasDocument{
 		OpenAPI: "3.1.1",
 		Info:    oasInfo{cmp.Or(info.Title, "API"), cmp.Or(info.Version, "0.0.0"), info.Description, info.Contact, info.License},
