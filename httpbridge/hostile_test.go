@@ -63,7 +63,8 @@ func newCastle(t testing.TB, opts ...httpbridge.Option) *castle {
 	m.Use(endpoint.OnServer(func(next endpoint.Handler) endpoint.Handler {
 		return func(ctx context.Context, call *endpoint.Call) (any, error) {
 			reply, err := next(ctx, call)
-			if endpoint.OutcomeOf(err) == endpoint.Executed {
+			began := err != nil && call.Spec.Kind.StreamsIn() // and ran until it asked for what was refused
+			if endpoint.OutcomeOf(err) == endpoint.Executed && !began {
 				c.ran.Add(1)
 				var names []string
 				for name := range call.Header.All() {
@@ -380,9 +381,6 @@ func TestHostile_messages(t *testing.T) {
 			status, ok := told(r)
 			unsaid := name == "compressed, unsaid" && status == 500 // as Connect's conformance suite has it
 			assert.True(t, ok && status >= 400 && (status < 500 || status == 501 || unsaid), name, path, r.body)
-			if path == "/svc/total" {
-				c.ran.Store(0) // until it asked for the first message
-			}
 			c.refused(t, name+", "+path, reply{status: status}, status)
 			assert.True(t, !leaks.MatchString(r.body), r.body)
 		}
@@ -390,20 +388,15 @@ func TestHostile_messages(t *testing.T) {
 	bomb := enveloped(frame{1, zip(strings.Repeat(" ", 2<<20))})
 	for _, path := range []string{"/svc/count", "/svc/total"} {
 		status, _ := told(connect(path, bomb, "Connect-Content-Encoding", "gzip"))
-		if path == "/svc/total" {
-			c.ran.Store(0)
-		}
 		c.refused(t, "a bomb, "+path, reply{status: status}, 429) // resource_exhausted
 	}
 	for name, body := range map[string]string{
 		"no JSON": "{\n", "not UTF-8": "{\"n\":1,\"x\":\"\xff\"}\n", "deep": strings.Repeat("[", 100_000) + "\n", "NaN": "{\"n\":NaN}\n", "a second one": "{\"n\":1}\nx\n",
 	} {
 		r := c.do(t, http.MethodPost, "/svc/total", body, "Authorization", "Bearer good", "Content-Type", "application/x-ndjson")
-		c.ran.Store(0)
 		c.refused(t, "lines, "+name, r, 400)
 	}
 	r := c.do(t, http.MethodPost, "/svc/total", strings.Repeat(" ", 2<<20)+"{}\n", "Authorization", "Bearer good", "Content-Type", "application/x-ndjson")
-	c.ran.Store(0)
 	c.refused(t, "a line of 2 MiB", r, 413)
 	for name, body := range bodies() {
 		if name == "an array" {
