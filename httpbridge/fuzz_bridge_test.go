@@ -5,7 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	"net/http"
@@ -86,7 +86,7 @@ func (duplex) EnableFullDuplex() error { return nil }
 func requests() []string {
 	const auth = " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\n"
 	post := func(path, mediaType, body, more string) string {
-		return "POST " + path + auth + "Content-Type: " + mediaType + "\r\n" + more + "Transfer-Encoding: chunked\r\n\r\n" + chunk(body)
+		return "POST " + path + auth + "Content-Type: " + mediaType + "\r\n" + more + "\r\n" + body
 	}
 	seeds := []string{
 		post("/svc/add", "application/json", `{"a":1,"b":2}`, ""),
@@ -109,7 +109,7 @@ func requests() []string {
 		post("/svc/list", "application/json", `[1,2,3]`, "Origin: https://app.example\r\nSec-Fetch-Site: cross-site\r\n"),
 		post("/svc/admin", "application/json", `{}`, ""),
 		post("/v1/add/1?b=2", "application/json", `{}`, ""),
-		"PUT /v1/add/1" + auth + "Content-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"b\":2}",
+		"PUT /v1/add/1" + auth + "Content-Type: application/json\r\n\r\n{\"b\":2}",
 		"GET /v1/add/1/2?c=3" + auth + "If-None-Match: \"x\", *\r\n\r\n",
 		"HEAD /v1/add/-1/9007199254740993" + auth + "\r\n",
 		"GET /svc/get?connect=v1&encoding=json&message=%7B%22id%22%3A1%7D" + auth + "\r\n",
@@ -129,28 +129,26 @@ func requests() []string {
 	return seeds
 }
 
-func chunk(body string) string {
-	if body == "" {
-		return "0\r\n\r\n"
-	}
-	return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body)
-}
-
 // FuzzBridge sends whole HTTP requests to a bridge with all its options. Behind it nothing ever fails, so nothing that a client
 // sends may make it answer 5xx, but for the two that clients ask for: an encoding that nobody knows (501), and a
 // deadline that can't be kept (504). It panics never, and what it says is never half a JSON.
 func FuzzBridge(f *testing.F) {
 	for _, r := range requests() {
-		f.Add([]byte(r), false)
-		f.Add([]byte(r), true)
+		head, body, _ := strings.Cut(r, "\r\n\r\n")
+		f.Add(head, []byte(body), false)
+		f.Add(head, []byte(body), true)
 	}
 	a := &alarm{}
 	b := httpbridge.New(blameless(f), append(everything(), httpbridge.WithLogger(slog.New(a)))...)
 	assert.NoError(f, b.Err())
-	f.Fuzz(func(t *testing.T, data []byte, h2 bool) {
-		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(data)))
+	f.Fuzz(func(t *testing.T, head string, body []byte, h2 bool) {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(head + "\r\n\r\n")))
 		if err != nil {
 			return // net/http answers for itself
+		}
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body)) // its framing is net/http's business, too
+		if r.TransferEncoding != nil {
+			r.ContentLength = -1
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -163,7 +161,7 @@ func FuzzBridge(f *testing.F) {
 		b.ServeHTTP(duplex{w}, r)
 		switch {
 		case w.Code < 500:
-		case w.Code == 501 && r.Header["Content-Encoding"] != nil:
+		case w.Code == 501 && strings.Contains(w.Body.String(), "unknown content encoding"):
 		case w.Code == 504 && r.Header["Connect-Timeout-Ms"] != nil:
 		default:
 			t.Errorf("%d %s", w.Code, w.Body)

@@ -13,6 +13,7 @@ import (
 	"net/http/httputil"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -323,7 +324,7 @@ func TestHostile_streams(t *testing.T) {
 			"headers":  {431, []string{"X-Large", strings.Repeat("x", 9<<10)}},
 			"deadline": {400, []string{"Connect-Timeout-Ms", "never"}},
 		} {
-			kv := append(q.kv, "-Content-Type", "", "Content-Type", s.mediaType)
+			kv := slices.Concat(q.kv, []string{"-Content-Type", "", "Content-Type", s.mediaType})
 			if s.accept != "" {
 				kv = append(kv, "Accept", s.accept)
 			}
