@@ -202,14 +202,16 @@ func (x *exchange) handle() error {
 	if x.documents != nil && strings.TrimPrefix(x.r.URL.Path, "/") == "openapi.json" {
 		return x.openapi()
 	}
-	route, others := x.routes.find(x.r)
-	if route != nil {
-		return x.routed(route)
+	if x.protocol == nil { // the paths of protocols are subjects
+		route, others := x.routes.find(x.r)
+		if route != nil {
+			return x.routed(route)
+		}
+		x.allow = others
 	}
-	x.allow = others
 	t := x.exposed.at(x.r.URL)
 	switch {
-	case t == nil && others != "":
+	case t == nil && x.allow != "":
 		return x.method("")
 	case t == nil:
 		return notFound()

@@ -29,7 +29,9 @@ import (
 // refused with 400, and so is a field that is given twice: neither the path nor the body wins silently. Fields of fields can't
 // be given but in a body. Where neither path nor query has a value, a body passes through untouched, of any media type.
 //
-// A reply is 200 with its body, also one without fields. GET has an ETag, and answers 304 to If-None-Match.
+// A reply is 200 with its body, also one without fields. GET has an ETag, and answers 304 to If-None-Match. A stream is answered
+// as on its subject's path, by events or lines of JSON; it is called by one message, and if it takes many and neither path nor
+// query has a value, by lines. There is no HEAD of a stream. Requests of a [Protocol] never go to routes.
 //
 // A route is the word of whoever runs the bridge: it needs no [Expose] and makes nothing else reachable. Any endpoint may
 // stand under GET, but since any page can make a browser send a GET, name only those that change nothing. For the

@@ -3,6 +3,7 @@ package httpbridge_test
 import (
 	"context"
 	"encoding/json"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -281,4 +282,52 @@ type silent struct{ endpoint.Transport }
 func TestRoute_withoutDiscovery(t *testing.T) {
 	s := start(t, silent{newMux(t)}, httpbridge.Route("GET /{n}", "svc.echo"))
 	assert.Equal(t, s.do(t, http.MethodGet, "/5", "").body, `{"n":"5"}`)
+}
+
+// Routes of streams are answered as their subjects' paths are.
+func TestRoute_streams(t *testing.T) {
+	m := newMux(t)
+	serve(t, m, "nums.count", endpoint.NewServerStream(func(_ context.Context, r *addRequest) iter.Seq2[*addResponse, error] {
+		return func(yield func(*addResponse, error) bool) {
+			for n := r.A; n <= r.B; n++ {
+				if !yield(&addResponse{n}, nil) {
+					return
+				}
+			}
+			if r.B > 100 {
+				yield(nil, endpoint.OutOfRange.New("too far"))
+			}
+		}
+	}))
+	total := func(_ context.Context, in iter.Seq2[*addResponse, error]) (*addResponse, error) {
+		all := &addResponse{}
+		for r, err := range in {
+			if err != nil {
+				return nil, err
+			}
+			all.Sum += r.Sum
+		}
+		return all, nil
+	}
+	serve(t, m, "nums.total", endpoint.NewClientStream(total))
+	s := start(t, m, httpbridge.Route("GET /count/{a}", "nums.count"), httpbridge.Route("POST /count/{a}", "nums.count"),
+		httpbridge.Route("POST /total", "nums.total"), httpbridge.Route("PUT /total/{sum}", "nums.total"))
+
+	r := s.do(t, http.MethodGet, "/count/1?b=3", "")
+	assert.Equal(t, r.body, "{\"result\":{\"sum\":1}}\n{\"result\":{\"sum\":2}}\n{\"result\":{\"sum\":3}}\n")
+	assert.Equal(t, r.header.Get("Content-Type"), "application/x-ndjson")
+	r = s.do(t, http.MethodGet, "/count/7?b=7", "", "Accept", "text/event-stream")
+	assert.Contains(t, r.body, "data: {\"sum\":7}\n", "event: end\n")
+	assert.Equal(t, s.post(t, "/count/1", `{"b":1}`).body, "{\"result\":{\"sum\":1}}\n")
+	assert.Contains(t, s.do(t, http.MethodGet, "/count/100?b=101", "").body, `{"error":{"code":"out_of_range","message":"too far"}}`)
+	failed(t, s.do(t, http.MethodGet, "/count/x", ""), 400, endpoint.InvalidArgument)
+	failed(t, s.do(t, http.MethodGet, "/count/1", "", "Accept", "image/png"), 406, endpoint.Unknown)
+	head := s.do(t, http.MethodHead, "/count/1", "")
+	assert.Equal(t, head.status, 405)
+	assert.Equal(t, head.header.Get("Allow"), "GET")
+
+	r = s.do(t, http.MethodPost, "/total", "{\"sum\":1}\n{\"sum\":2}\n", "Content-Type", "application/x-ndjson")
+	assert.Equal(t, r.body, `{"sum":3}`)
+	assert.Equal(t, s.do(t, http.MethodPut, "/total/5", "").body, `{"sum":5}`)
+	failed(t, s.do(t, http.MethodPut, "/total/5", "{}", "Content-Type", "application/x-ndjson"), 415, endpoint.Unknown)
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
-	"time"
 
 	"postbus.example/codec"
 	"postbus.example/endpoint"
@@ -25,16 +24,17 @@ func (x *exchange) routed(r *route) error {
 	if err != nil {
 		return err
 	}
+	x.directory.warm(x.start)
+	known, err := x.directory.find(x.client, r.subject)
+	if err == nil && known != nil && known.Kind != endpoint.UnaryKind {
+		return x.routedStream(r, known, mediaType, fields)
+	}
 	v, err := x.admit(r.target)
 	if err != nil {
 		return err
 	}
 	defer v.end()
-	body, err := x.read(v.bounded, v.life)
-	if err != nil {
-		return err
-	}
-	p, err := x.compose(v.bounded, r, mediaType, fields, body)
+	p, err := x.compose(&v, r, mediaType, fields)
 	if err != nil {
 		return err
 	}
@@ -46,6 +46,36 @@ func (x *exchange) routed(r *route) error {
 	}
 	x.give(x.replyType(reply.MediaType, p.MediaType), reply.Data)
 	return nil
+}
+
+// routedStream is to routed what plainly is to unary: fields make the one message, which a stream of requests is then; without
+// any, the body may be many lines.
+func (x *exchange) routedStream(r *route, known *published, mediaType string, fields []field) error {
+	if x.r.Method == http.MethodHead {
+		return x.method(http.MethodGet) // there is no telling how long it would take to answer nothing
+	}
+	f, err := x.plainFormat(known, mediaType)
+	if err != nil {
+		return err
+	}
+	x.endless = true
+	v, err := x.admit(r.target)
+	if err != nil {
+		return err
+	}
+	defer v.end()
+	s := &stream{x: x, target: r.target, kind: known.Kind, visit: &v, media: jsonType}
+	if isLines(mediaType) {
+		if s.up, err = x.lined(); err == nil {
+			err = x.both()
+		}
+	} else if s.single, err = x.compose(&v, r, mediaType, fields); err == nil {
+		s.media = s.single.MediaType
+	}
+	if err != nil {
+		return err
+	}
+	return x.emit(s, f)
 }
 
 // fields are what path and query have.
@@ -79,8 +109,12 @@ func (x *exchange) routeType(merged bool) (string, error) {
 	return mediaType, err
 }
 
-// compose makes the request that goes to the endpoint. A body without company passes untouched.
-func (x *exchange) compose(ctx context.Context, r *route, mediaType string, fields []field, body []byte) (*codec.Payload, error) {
+// compose reads the body and makes the request that goes to the endpoint. A body without company passes untouched.
+func (x *exchange) compose(v *visit, r *route, mediaType string, fields []field) (*codec.Payload, error) {
+	body, err := x.read(v.bounded, v.life)
+	if err != nil {
+		return nil, err
+	}
 	if len(fields) == 0 && len(body) > 0 {
 		return &codec.Payload{MediaType: mediaType, Data: body}, nil
 	}
@@ -89,7 +123,7 @@ func (x *exchange) compose(ctx context.Context, r *route, mediaType string, fiel
 	}
 	var s *shape
 	if len(fields) > 0 {
-		schema, err := x.directory.request(ctx, r.subject)
+		schema, err := x.directory.request(v.bounded, r.subject)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +138,6 @@ func (x *exchange) compose(ctx context.Context, r *route, mediaType string, fiel
 
 // request returns the schema of an endpoint's request, nil if it is not known. It fails only if ctx ends.
 func (d *directory) request(ctx context.Context, subject string) (json.RawMessage, error) {
-	d.warm(time.Now())
 	p, err := d.find(ctx, subject)
 	if p == nil {
 		if ctx.Err() == nil {
