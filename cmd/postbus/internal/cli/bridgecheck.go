@@ -5,10 +5,14 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"postbus.example/endpoint"
 	"postbus.example/httpbridge"
 )
+
+// maxShutdown is within what Bridge.Run waits by itself.
+const maxShutdown = 29 * time.Second
 
 // check makes the options of the bridge and has them judged by a bridge in front of nothing.
 func (c *bridgeCmd) check(p *process, f *faults) {
@@ -16,7 +20,11 @@ func (c *bridgeCmd) check(p *process, f *faults) {
 		f.addf("", "nothing is offered: give --expose or --route")
 	}
 	c.checkTLS(f)
-	c.options = slices.Concat(c.bridgeOptions(), c.routes(f), c.admission.options(p.opts.InstanceName, p.logger(), f))
+	if c.ShutdownTimeout > maxShutdown {
+		f.addf("--shutdown-timeout", "%v is over %v", c.ShutdownTimeout, maxShutdown)
+	}
+	c.surface.check(f)
+	c.options = slices.Concat(c.bridgeOptions(), c.routes(f), c.surface.options(&c.admission), c.admission.options(p.opts.InstanceName, p.logger(), f))
 	silent := httpbridge.WithLogger(slog.New(slog.DiscardHandler))
 	trial := httpbridge.New(endpoint.NewMux(), append(c.options, silent)...)
 	for _, err := range parts(trial.Err()) {
@@ -29,10 +37,11 @@ func (c *bridgeCmd) bridgeOptions() []httpbridge.Option {
 		httpbridge.Expose(c.Expose...),
 		httpbridge.WithHeaders(c.HeaderIn, c.HeaderOut),
 		httpbridge.WithLimits(httpbridge.Limits{
-			Body: int(c.MaxBody), Header: int(c.MaxHeader), Concurrent: c.MaxCalls, PerConnection: c.MaxCallsPerConnection,
+			Body: int(c.MaxBody), Header: int(c.MaxHeader), Concurrent: c.MaxCalls, PerConnection: c.MaxCallsPerConnection, Batch: c.MaxBatch,
 		}),
 		httpbridge.WithTimeouts(httpbridge.Timeouts{
-			Call: c.CallTimeout, MaxCall: c.MaxCallTimeout, Header: c.HeaderTimeout, Body: c.BodyTimeout, Write: c.WriteTimeout, Idle: c.IdleTimeout,
+			Call: c.CallTimeout, MaxCall: c.MaxCallTimeout, Header: c.HeaderTimeout, Body: c.BodyTimeout, Write: c.WriteTimeout,
+			Heartbeat: c.Heartbeat, Idle: c.IdleTimeout,
 		}),
 	}
 }
@@ -68,7 +77,7 @@ func parts(err error) []error {
 
 // flagsOf are the flags that an option of the bridge is made of.
 var flagsOf = map[string]string{
-	"Expose": "--expose", "Route": "--route", "WithHeaders": "--header-in, --header-out", "WithTimeouts": "--call-timeout, --max-call-timeout",
+	"Expose": "--expose", "Route": "--route", "WithCORS": "--cors-…", "WithJSONRPC": "--json-rpc", "WithOpenAPI": "--openapi-…", "WithIdentity": "--identity-key", "WithHeaders": "--header-in, --header-out", "WithTimeouts": "--call-timeout, --max-call-timeout",
 }
 
 // inOurWords names the flag in place of the option.

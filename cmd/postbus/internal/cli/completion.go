@@ -185,6 +185,9 @@ func (w *place) candidates(word string, discover func() []endpoint.Instance) []s
 	case strings.HasPrefix(word, "-"):
 		for _, f := range w.flags() {
 			all = append(all, "--"+f.Name+"\t"+firstSentence(f.Help))
+			if f.Tag.Negatable != "" {
+				all = append(all, "--no-"+f.Name+"\tnot: "+firstSentence(f.Help))
+			}
 		}
 	case len(w.node.Children) > 0:
 		for _, c := range w.node.Children {

@@ -20,5 +20,9 @@ func filesOf(t *testing.T) string {
 		assert.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
 	}
 	assert.NoError(t, os.WriteFile(filepath.Join(dir, "bridge.creds"), nil, 0o600))
+	_, keys := newKey(t, "ann", "math:read")
+	line, err := os.ReadFile(keys)
+	assert.NoError(t, err)
+	assert.NoError(t, os.WriteFile(filepath.Join(dir, "keys"), line, 0o600))
 	return dir
 }

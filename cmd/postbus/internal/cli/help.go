@@ -20,6 +20,7 @@ var groups = []kong.Group{
 	{Key: "http", Title: "HTTP:"},
 	{Key: "expose", Title: "What is offered:"},
 	{Key: "auth", Title: "Who may call:"},
+	{Key: "cors", Title: "Pages of other origins:"},
 	{Key: "limits", Title: "Limits:"},
 	{Key: "ops", Title: "Operation:"},
 	{Key: "nats", Title: "The NATS server:"},
