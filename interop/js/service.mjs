@@ -7,7 +7,15 @@ const { nc, services } = await open(...process.argv.slice(2));
 const js = await services.add({ name: "JsSvc", version: "1.2.3", description: "in JavaScript", metadata: { lang: "js" } });
 const group = js.addGroup("js");
 group.addEndpoint("add", {
-  metadata: { doc: "adds" },
+  metadata: {
+    doc: "adds",
+    // What Postbus reads of any service, see docs/protocol.md.
+    "rpc.doc": "adds two numbers",
+    "rpc.request": JSON.stringify({
+      type: "object", properties: { a: { type: "integer" }, b: { type: "integer" } }, required: ["a", "b"],
+    }),
+    "rpc.response": JSON.stringify({ type: "object", properties: { sum: { type: "integer" } }, required: ["sum"] }),
+  },
   handler: (_, m) => {
     const { a, b } = m.json();
     m.respond(JSON.stringify({ sum: a + b }), { headers: m.headers }); // headers come back as they went
