@@ -142,6 +142,7 @@ func TestEvents_foreign(t *testing.T) {
 	serve(t, m, "svc.raw", endpoint.NewServerStream(func(_ context.Context, p *codec.Payload) iter.Seq2[*codec.Payload, error] {
 		return func(yield func(*codec.Payload, error) bool) {
 			media, data, _ := strings.Cut(string(p.Data), " ")
+			data = strings.ReplaceAll(data, "?", "\xff") // which a request may not have
 			yield(&codec.Payload{MediaType: media, Data: []byte(data)}, nil)
 		}
 	}))
@@ -154,7 +155,7 @@ func TestEvents_foreign(t *testing.T) {
 	assert.Equal(t, ask(lines, "application/json {\r\n\"a\":1}").body, "{\"result\":{  \"a\":1}}\n")
 	assert.Equal(t, ask(lines, "application/problem+json 1").body, "{\"result\":1}\n")
 	assert.Equal(t, ask(lines, "application/json ").body, "{\"result\":null}\n")
-	failed(t, ask(sse, "text/plain \xff"), 500, endpoint.Internal)
+	failed(t, ask(sse, "text/plain ?"), 500, endpoint.Internal)
 	failed(t, ask(sse, "application/cbor x"), 500, endpoint.Internal)
 	failed(t, ask(lines, "text/plain x"), 500, endpoint.Internal)
 }
