@@ -248,7 +248,11 @@ func (x *exchange) fail(err error) {
 	if x.protocol != nil {
 		e, status := public(err)
 		x.protocol.Fail(x.w, x.r, e)
-		x.record(status, status, err)
+		sent := http.StatusOK
+		if x.r.Method != http.MethodPost {
+			sent = status
+		}
+		x.record(sent, status, err)
 		return
 	}
 	status := writeError(x.w, err)

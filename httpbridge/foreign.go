@@ -52,24 +52,28 @@ func (b *Bridge) speaker(r *http.Request) Protocol {
 
 // foreign serves a request of another protocol.
 func (x *exchange) foreign(t *target) error {
+	kind := x.kindOf(t)
+	x.endless = kind != endpoint.UnaryKind
 	v, err := x.admit(t)
 	if err != nil {
 		return err
 	}
 	defer v.end()
-	c := &Call{x: x, v: &v, t: t, kind: x.kindOf(t)}
+	c := &Call{x: x, v: &v, t: t, kind: kind}
 	x.called = c
 	body := &foreignBody{x: x, v: &v}
 	r := x.r.WithContext(v.ctx)
 	r.Body = body
-	if c.kind.StreamsIn() {
+	if kind.StreamsIn() {
 		x.readUntil(time.Time{}) // a stream takes as long as it takes
 	}
-	if c.kind != endpoint.UnaryKind {
+	if x.endless {
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Time{}) // that of each write remains
 	}
 	defer func() {
-		body.end()
+		if body.end(); x.unread {
+			x.readUntil(time.Now().Add(patience)) // net/http looks at what is left
+		}
 		if c.fault == nil && body.fault != nil {
 			_, status := public(body.fault)
 			x.record(http.StatusOK, status, body.fault)
@@ -79,9 +83,9 @@ func (x *exchange) foreign(t *target) error {
 	return nil
 }
 
-// kindOf is what the directory knows of an endpoint. What nobody knows is unary.
+// kindOf is what the directory knows of an endpoint. What nobody knows is unary, and so is what no endpoint can be.
 func (x *exchange) kindOf(t *target) endpoint.Kind {
-	if p, _ := x.directory.find(x.client, t.subject); p != nil {
+	if p, _ := x.directory.find(x.client, t.subject); p != nil && p.Kind <= endpoint.BidiStreamKind {
 		return p.Kind
 	}
 	return endpoint.UnaryKind

@@ -10,9 +10,9 @@ import (
 )
 
 // Call is a request that was let in, and its endpoint as a function of its kind. Payloads pass through untouched; one of a reply
-// without a media type has that of the request. The errors are
-// what the client may be told: an [*endpoint.Error] each, whose text is empty where it is none of the client's business; they are
-// logged already. It is for the goroutine that serves the request, and ends with it.
+// without a media type has that of the request. The errors are what the client may be told: an [*endpoint.Error] each, whose text
+// is empty where it is none of the client's business; they are logged already. It is for the goroutine that serves the request,
+// and ends with it.
 type Call struct {
 	x       *exchange
 	v       *visit
@@ -91,6 +91,6 @@ func (c *Call) stream(s *stream) iter.Seq2[*codec.Payload, error] {
 func (c *Call) failed(err error) error {
 	c.fault = c.x.attributed(err)
 	e, status := public(c.fault)
-	c.x.record(status, status, c.fault)
+	c.x.record(http.StatusOK, status, c.fault)
 	return e
 }

@@ -17,10 +17,10 @@
 // The content types application/grpc and application/grpc-web, alone (which means protobuf) or with +proto, +json or +cbor:
 // these are application/proto, application/json and application/cbor to the endpoint. gRPC needs HTTP/2, with TLS or without
 // (h2c), as [httpbridge.Bridge.Server] speaks it; gRPC-Web does with HTTP/1.1, but for bidirectional streams. Its text format
-// (application/grpc-web-text) is not taken. A browser of another origin needs CORS in front. Messages may be compressed with
+// (application/grpc-web-text) is not taken. A page of another origin needs [httpbridge.WithCORS]. Messages may be compressed with
 // gzip, both ways; replies are from 1 KiB on, where the client takes it.
 //
-// The deadline is grpc-timeout, up to [httpbridge.Timeouts].MaxCall. Metadata passes by [httpbridge.WithHeaders]: headers of a
+// The deadline is grpc-timeout, for unary calls up to [httpbridge.Timeouts].MaxCall. Metadata passes by [httpbridge.WithHeaders]: headers of a
 // reply as headers, its trailers as trailers. Values of -bin headers stay as they travel, in base64.
 //
 // # Errors

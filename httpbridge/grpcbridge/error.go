@@ -2,7 +2,6 @@ package grpcbridge
 
 import (
 	"errors"
-	"io"
 	"strconv"
 	"strings"
 
@@ -44,15 +43,4 @@ func inputFault(err error) error {
 		return endpoint.Canceled.Wrap(err, "the request can't be read")
 	}
 	return endpoint.Code(c.Code()).Wrap(err, c.Message())
-}
-
-// body makes the faults of a body gRPC's.
-type body struct{ io.ReadCloser }
-
-func (b body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if e, ok := errors.AsType[*endpoint.Error](err); ok {
-		err = failure(e)
-	}
-	return n, err
 }

@@ -238,3 +238,43 @@ func TestMethod(t *testing.T) {
 		_ = resp.Body.Close()
 	}
 }
+
+// endless has no end, and counts what was taken of it.
+type endless struct{ taken atomic.Int64 }
+
+func (e *endless) Read(p []byte) (int, error) {
+	clear(p)
+	e.taken.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// A message that says it has 4 GiB is refused before they come.
+func TestGiantMessage(t *testing.T) {
+	s := start(t, newMux(t), httpbridge.WithLimits(httpbridge.Limits{Body: 1000}))
+	for _, method := range []string{"Upper", "Letters", "Join", "Each"} {
+		e := &endless{}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/acme.Words/"+method,
+			io.MultiReader(strings.NewReader("\x00\xff\xff\xff\xff"), e))
+		assert.NoError(t, err)
+		r.Header.Set("Content-Type", "application/grpc")
+		resp, err := http2(t).Do(r)
+		assert.NoError(t, err)
+		_, _ = io.Copy(io.Discard, resp.Body)
+		assert.Equal(t, resp.Trailer.Get("Grpc-Status"), "8", method)
+		assert.NoError(t, resp.Body.Close())
+		assert.True(t, e.taken.Load() < 4<<20, method)
+	}
+}
+
+// announced is a transport whose directory says that everything is of a kind that no endpoint can be of.
+type announced struct{ endpoint.Transport }
+
+func (announced) Discover(context.Context, string) ([]endpoint.Instance, error) {
+	return []endpoint.Instance{{Endpoints: []endpoint.EndpointInfo{{Subject: "acme.Words.Upper", Kind: endpoint.GatherKind}}}}, nil
+}
+
+func TestHostileDirectory(t *testing.T) {
+	s := start(t, announced{newMux(t)})
+	status, message := raw(t, s, "\x00\x00\x00\x00\x00")
+	assert.Equal(t, status, "0", message)
+}

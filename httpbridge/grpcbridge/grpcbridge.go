@@ -22,6 +22,7 @@ func Enable() httpbridge.Option {
 type protocol struct {
 	handlers [endpoint.BidiStreamKind + 1]*connect.Handler
 	errors   *connect.ErrorWriter
+	limit    int // of a message, in bytes
 }
 
 var _ httpbridge.Protocol = (*protocol)(nil)
@@ -36,7 +37,7 @@ func newProtocol(limit int) *protocol {
 		connect.WithCompressMinBytes(worthwhile),
 		connect.WithCodec(passThrough{"proto"}), connect.WithCodec(passThrough{"json"}), connect.WithCodec(passThrough{"cbor"}),
 	}
-	return &protocol{errors: connect.NewErrorWriter(opts...), handlers: [...]*connect.Handler{
+	return &protocol{limit: limit, errors: connect.NewErrorWriter(opts...), handlers: [...]*connect.Handler{
 		endpoint.UnaryKind:        connect.NewUnaryHandler(name, unary, opts...),
 		endpoint.ServerStreamKind: connect.NewServerStreamHandler(name, serverStream, opts...),
 		endpoint.ClientStreamKind: connect.NewClientStreamHandler(name, clientStream, opts...),
@@ -53,8 +54,9 @@ func (*protocol) Speaks(r *http.Request) bool {
 
 // Serve answers with the handler of the call's kind.
 func (p *protocol) Serve(w http.ResponseWriter, r *http.Request, c *httpbridge.Call) {
-	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
-	r.Body = body{r.Body}
+	b := newBody(r.Body, p.limit)
+	r = r.WithContext(context.WithValue(r.Context(), callKey{}, &call{c, b}))
+	r.Body = b
 	p.handlers[c.Kind()].ServeHTTP(w, r)
 }
 
@@ -67,10 +69,17 @@ func (p *protocol) Fail(w http.ResponseWriter, r *http.Request, err *endpoint.Er
 	_ = p.errors.Write(w, r, failure(err)) // nobody is left to be told
 }
 
+// call is one call in progress.
+type call struct {
+	*httpbridge.Call
+
+	body *body
+}
+
 type callKey struct{}
 
-func callOf(ctx context.Context) *httpbridge.Call {
-	c, _ := ctx.Value(callKey{}).(*httpbridge.Call)
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
 	return c
 }
 

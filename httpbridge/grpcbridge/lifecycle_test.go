@@ -107,7 +107,7 @@ func TestClientLeaves(t *testing.T) {
 	}
 	assert.Eventually(t, func() bool { return len(s.log.all()) == 4 }, "each is logged")
 	for _, r := range s.log.all() {
-		assert.Contains(t, r, "DEBUG", "status=499", "code=canceled")
+		assert.Contains(t, r, "DEBUG", "status=200", "code=canceled")
 	}
 }
 

@@ -12,37 +12,36 @@ import (
 	"connectrpc.com/connect"
 
 	"postbus.example/codec"
-	"postbus.example/httpbridge"
 )
 
 func unary(ctx context.Context, r *connect.Request[message]) (*connect.Response[message], error) {
 	c := callOf(ctx)
 	reply, err := c.Unary(payload(mediaType(r.Header()), r.Msg))
 	if err != nil {
-		return nil, failed(c, err)
+		return nil, c.failed(err)
 	}
-	return response(c, reply), nil
+	return c.response(reply), nil
 }
 
 func clientStream(ctx context.Context, s *connect.ClientStream[message]) (*connect.Response[message], error) {
 	c := callOf(ctx)
 	media := mediaType(s.RequestHeader())
-	reply, err := c.ClientStream(media, requests(s.Conn(), media))
+	reply, err := c.ClientStream(media, c.requests(s.Conn(), media))
 	if err != nil {
-		return nil, failed(c, err)
+		return nil, c.failed(err)
 	}
-	return response(c, reply), nil
+	return c.response(reply), nil
 }
 
 func serverStream(ctx context.Context, r *connect.Request[message], s *connect.ServerStream[message]) error {
 	c := callOf(ctx)
-	return send(s.Conn(), c, c.ServerStream(payload(mediaType(r.Header()), r.Msg)))
+	return c.send(s.Conn(), c.ServerStream(payload(mediaType(r.Header()), r.Msg)))
 }
 
 func bidiStream(ctx context.Context, s *connect.BidiStream[message, message]) error {
 	c := callOf(ctx)
 	media := mediaType(s.RequestHeader())
-	return send(s.Conn(), c, c.BidiStream(media, requests(s.Conn(), media)))
+	return c.send(s.Conn(), c.BidiStream(media, c.requests(s.Conn(), media)))
 }
 
 // mediaType is that of a client's messages: of application/grpc+json it is application/json. The content type is one that is taken.
@@ -59,10 +58,11 @@ func payload(media string, m *message) *codec.Payload {
 }
 
 // requests are the messages of a client. What breaks them off, other than their end, is yielded last.
-func requests(from connect.StreamingHandlerConn, media string) iter.Seq2[*codec.Payload, error] {
+func (c *call) requests(from connect.StreamingHandlerConn, media string) iter.Seq2[*codec.Payload, error] {
 	return func(yield func(*codec.Payload, error) bool) {
 		for {
 			var m message
+			c.body.next()
 			err := from.Receive(&m)
 			switch {
 			case errors.Is(err, io.EOF):
@@ -79,7 +79,7 @@ func requests(from connect.StreamingHandlerConn, media string) iter.Seq2[*codec.
 }
 
 // send sends the replies of a stream, its headers with the first one.
-func send(to connect.StreamingHandlerConn, c *httpbridge.Call, replies iter.Seq2[*codec.Payload, error]) error {
+func (c *call) send(to connect.StreamingHandlerConn, replies iter.Seq2[*codec.Payload, error]) error {
 	opened := false
 	open := func() {
 		if !opened {
@@ -102,7 +102,7 @@ func send(to connect.StreamingHandlerConn, c *httpbridge.Call, replies iter.Seq2
 	return nil
 }
 
-func response(c *httpbridge.Call, reply *codec.Payload) *connect.Response[message] {
+func (c *call) response(reply *codec.Payload) *connect.Response[message] {
 	r := connect.NewResponse(&message{reply.Data})
 	maps.Copy(r.Header(), c.Header())
 	maps.Copy(r.Trailer(), c.Trailer())
@@ -110,7 +110,7 @@ func response(c *httpbridge.Call, reply *codec.Payload) *connect.Response[messag
 }
 
 // failed is the error of a call that had no reply. gRPC has one place for its metadata.
-func failed(c *httpbridge.Call, err error) error {
+func (c *call) failed(err error) error {
 	f := failure(err)
 	for _, h := range []http.Header{c.Header(), c.Trailer()} {
 		for name, values := range h {
