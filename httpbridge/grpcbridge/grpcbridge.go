@@ -45,11 +45,11 @@ func newProtocol(limit int) *protocol {
 	}}
 }
 
-// Speaks knows both protocols by their content type.
+// Speaks knows both protocols by their content type. What only begins like one of them is no gRPC, and gets an answer of the
+// bridge's own, where a refusal has its status.
 func (*protocol) Speaks(r *http.Request) bool {
-	const head = "application/grpc"
-	t := r.Header.Get("Content-Type")
-	return len(t) >= len(head) && strings.EqualFold(t[:len(head)], head)
+	t, _, _ := strings.Cut(r.Header.Get("Content-Type"), "+")
+	return strings.EqualFold(t, "application/grpc") || strings.EqualFold(t, "application/grpc-web")
 }
 
 // Serve answers with the handler of the call's kind.
