@@ -127,6 +127,43 @@ func ExampleWithAuth() {
 	// 200 {"sum":1}
 }
 
+// Who it is and what they may do are two questions: the second one is asked for each call, with its subject.
+func ExampleWithAuthorization() {
+	authenticate := func(r *http.Request) (context.Context, error) {
+		name := r.Header.Get("Authorization") // in a program: httpbridge/auth
+		return httpbridge.Identify(r.Context(), &httpbridge.Identity{Subject: name}), nil
+	}
+	authorize := func(ctx context.Context, subject string) error {
+		if httpbridge.IdentityFrom(ctx).Subject != "ann" {
+			return endpoint.PermissionDenied.Errorf("only ann may call %s", subject)
+		}
+		return nil
+	}
+	b := httpbridge.New(calculator(), httpbridge.Expose("svc.add"), httpbridge.WithAuth(authenticate), httpbridge.WithAuthorization(authorize))
+	curl(b, "/svc/add", `{"a":1}`, "Authorization", "bob")
+	curl(b, "/svc/add", `{"a":1}`, "Authorization", "ann")
+	// Output:
+	// 403 {"code":"permission_denied","message":"only ann may call svc.add"}
+	// 200 {"sum":1}
+}
+
+// Pages of one application may call; a page of another one may not, and no page may with the star and credentials.
+func ExampleWithCORS() {
+	b := httpbridge.New(calculator(), httpbridge.Expose("svc.add"), httpbridge.WithCORS(httpbridge.CORSPolicy{
+		Origins: []string{"https://app.example", "http://localhost:*"},
+	}))
+	curl(b, "/svc/add", `{"a":1}`, "Origin", "https://app.example")
+	curl(b, "/svc/add", `{"a":1}`, "Origin", "https://evil.example")
+
+	all := httpbridge.New(calculator(), httpbridge.WithLogger(slog.New(slog.DiscardHandler)),
+		httpbridge.WithCORS(httpbridge.CORSPolicy{Origins: []string{"*"}, Credentials: true}))
+	fmt.Println(all.Err())
+	// Output:
+	// 200 {"sum":1}
+	// 403 {"code":"permission_denied","message":"a request of another origin"}
+	// WithCORS: any origin, "*", with credentials: every page would act for its visitor
+}
+
 func ExampleWriteError() {
 	closed := func(w http.ResponseWriter, r *http.Request) {
 		httpbridge.WriteError(w, r, endpoint.Unavailable.New("closed on Sundays"))

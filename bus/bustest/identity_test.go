@@ -30,7 +30,7 @@ func TestIdentityOverTheBus(t *testing.T) {
 	}
 	service, edge, peer := connect(t, s), connect(t, s), connect(t, s)
 	service.Use(middleware.VerifyIdentity(middleware.IdentityPolicy{Keys: []ed25519.PublicKey{key(1).Public().(ed25519.PublicKey)}}))
-	seen := make(chan string, 1)
+	seen := make(chan string, 100)
 	who := endpoint.New(func(ctx context.Context, _ *whoRequest) (*whoReply, error) {
 		seen <- endpoint.FromContext(ctx).Header.Get("Postbus-Identity")
 		return &whoReply{Who: middleware.IdentityFrom(ctx).Subject}, nil
@@ -46,6 +46,18 @@ func TestIdentityOverTheBus(t *testing.T) {
 	assert.Equal(t, code, 200, body)
 	assert.Equal(t, body, `{"who":"ann"}`)
 	value := <-seen
+
+	replies := make(chan int, 100) // at once, so that they travel together
+	for range cap(replies) {
+		go func() {
+			code, _ := post(t, url+"/svc/who", `{}`, "Authorization", "ann")
+			replies <- code
+		}()
+	}
+	for range cap(replies) {
+		<-seen
+		assert.Equal(t, <-replies, 200)
+	}
 
 	forger := bridge(t, peer, httpbridge.Expose("svc.who"), httpbridge.WithAuth(name), httpbridge.WithIdentity("edge", key(2)))
 	code, body = post(t, forger+"/svc/who", `{}`, "Authorization", "root")
