@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"path"
 	"strings"
-	"sync"
 	"time"
 
 	"postbus.example/codec"
@@ -53,9 +52,6 @@ func WithJSONRPC(at string) Option {
 		s.rpc = at
 	}
 }
-
-// batchWorkers is how many calls of one batch run at once, where the bridge has room for them.
-const batchWorkers = 8
 
 // jsonRPC answers one HTTP request of JSON-RPC.
 func (x *exchange) jsonRPC() error {
@@ -137,34 +133,6 @@ func (c *rpcCalls) answer(body []byte) []byte {
 		return nil
 	}
 	return append(all, ']')
-}
-
-// batch runs calls: the first worker has the room of the HTTP request, others only what is free.
-func (c *rpcCalls) batch(entries []json.RawMessage) [][]byte {
-	answers := make([][]byte, len(entries))
-	next := make(chan int, len(entries))
-	for i := range entries {
-		next <- i
-	}
-	close(next)
-	work := func() {
-		for i := range next {
-			answers[i] = c.call(rpcRequest(entries[i]), nil)
-		}
-	}
-	var workers sync.WaitGroup
-	for range min(len(entries), batchWorkers) - 1 {
-		if !c.gate.more() {
-			break
-		}
-		workers.Go(func() {
-			defer c.gate.leave()
-			work()
-		})
-	}
-	work()
-	workers.Wait()
-	return answers
 }
 
 // call makes one call and returns its answer, nil for a notification. Metadata of the reply go to w, if there is one.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -30,7 +31,7 @@ func membersOf(data []byte) ([]member, error) {
 		return nil, errNotObject
 	}
 	var all []member
-	seen := map[string]bool{}
+	seen := map[string]bool{} // is used from many members on
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
@@ -40,10 +41,9 @@ func membersOf(data []byte) ([]member, error) {
 		if err := d.Decode(&m.value); err != nil {
 			return nil, jsonFault(err, d)
 		}
-		if seen[m.name] {
+		if twice(all, seen, m.name) {
 			return nil, fmt.Errorf("it has %.80q twice", m.name)
 		}
-		seen[m.name] = true
 		all = append(all, m)
 	}
 	if _, err := d.Token(); err != nil {
@@ -81,6 +81,24 @@ func textual(p *codec.Payload) error {
 		return endpoint.InvalidArgument.New(err.Error()).WithReason(endpoint.ReasonDecode).WithOutcome(endpoint.NotSent)
 	}
 	return nil
+}
+
+// twice reports whether a name was there before, and notes it.
+func twice(all []member, seen map[string]bool, name string) bool {
+	const few = 8
+	if len(all) < few {
+		return slices.ContainsFunc(all, func(m member) bool { return m.name == name })
+	}
+	if len(seen) == 0 {
+		for _, m := range all {
+			seen[m.name] = true
+		}
+	}
+	if seen[name] {
+		return true
+	}
+	seen[name] = true
+	return false
 }
 
 // jsonFault says where JSON is broken.

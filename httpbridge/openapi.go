@@ -1,6 +1,7 @@
 package httpbridge
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -84,13 +85,31 @@ func cloneSchemes(from map[string]json.RawMessage) map[string]json.RawMessage {
 
 var legalComponent = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
 
-// documents keeps what was made of the latest catalogue.
+// documents keeps what was made of the latest answers that differed.
 type documents struct {
 	info *Info
 
 	mu        sync.Mutex
-	of        *catalogue
-	old, next []byte // 3.1 and 3.2; nil: not made yet
+	of        *catalogue // the latest that was looked at
+	all       []*published
+	old, next []byte // 3.1 and 3.2 of all; nil: not made yet
+}
+
+// follow forgets the documents if there is something new.
+func (d *documents) follow(seen *catalogue) {
+	if seen == d.of {
+		return
+	}
+	d.of = seen
+	if all := seen.current(); !slices.EqualFunc(all, d.all, sameDescription) {
+		d.all, d.old, d.next = all, nil, nil
+	}
+}
+
+func sameDescription(a, b *published) bool {
+	return a.Subject == b.Subject && a.service == b.service && a.Doc == b.Doc && a.Kind == b.Kind && a.ReadOnly == b.ReadOnly &&
+		slices.Equal(a.Codecs, b.Codecs) && slices.Equal(a.Errors, b.Errors) &&
+		bytes.Equal(a.Request, b.Request) && bytes.Equal(a.Response, b.Response)
 }
 
 // openapi answers /openapi.json.
@@ -133,15 +152,13 @@ func (x *exchange) document(ctx context.Context, streams bool) ([]byte, error) {
 	d := x.documents
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if seen := x.directory.seen.Load(); seen != d.of {
-		d.of, d.old, d.next = seen, nil, nil
-	}
+	d.follow(x.directory.seen.Load())
 	made := &d.old
 	if streams {
 		made = &d.next
 	}
 	if *made == nil {
-		*made = x.describe(d.of.current(), streams)
+		*made = x.describe(d.all, streams)
 	}
 	return *made, nil
 }

@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"postbus.example/endpoint"
 	"postbus.example/httpbridge"
@@ -167,6 +170,36 @@ func TestOpenAPI_isCachedAndConditional(t *testing.T) {
 	failed(t, s.do(t, http.MethodGet, "/openapi.json?v=2.0", ""), 400, endpoint.InvalidArgument)
 	failed(t, s.post(t, "/openapi.json", "{}"), 405, endpoint.Unknown)
 	failed(t, documented(t).do(t, http.MethodGet, "/openapi.json", ""), 404, endpoint.Unimplemented)
+}
+
+// A document is made anew when what is published changes, and the old one is as good as long as it doesn't.
+func TestOpenAPI_followsDiscovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ep := endpoint.EndpointInfo{Subject: "a.x", Doc: "first"}
+		l := &listing{all: []endpoint.Instance{instance("a", "1.0.0", ep)}}
+		b := httpbridge.New(l, silence, httpbridge.Expose("a.*"), httpbridge.WithOpenAPI(httpbridge.Info{}))
+		get := func() string {
+			w := httptest.NewRecorder()
+			b.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/openapi.json", http.NoBody))
+			assert.Equal(t, w.Code, 200)
+			return w.Body.String()
+		}
+		first := get()
+		assert.Contains(t, first, "first")
+		time.Sleep(6 * time.Second)
+		assert.Equal(t, get(), first)
+		ep.Doc = "second"
+		l.all = []endpoint.Instance{instance("a", "1.0.0", ep)}
+		assert.Equal(t, get(), first, "discovery is not asked at each request")
+		time.Sleep(6 * time.Second)
+		assert.Contains(t, get(), "second")
+		l.all = nil
+		for range 3 { // an answer may be incomplete
+			time.Sleep(6 * time.Second)
+			get()
+		}
+		assert.True(t, !strings.Contains(get(), "a/x"), "what is gone is not described")
+	})
 }
 
 func TestOpenAPI_withoutDiscovery(t *testing.T) {

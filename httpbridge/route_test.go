@@ -120,10 +120,12 @@ func TestRoute_mergesTheBody(t *testing.T) {
 	assert.Equal(t, r.header.Get("Content-Type"), "application/octet-stream")
 
 	for body, want := range map[string]string{
-		`{"id":8}`:               `field "id" is given twice, in the path and in the body`,
-		`{"Id":8}`:               `field "Id" is given twice, in the path and in the body`,
-		`{"\u0069d":8}`:          `field "id" is given twice, in the path and in the body`,
-		`{"ıd":8,"a":1,"a":2}`:   `it has "a" twice`,
+		`{"id":8}`:             `field "id" is given twice, in the path and in the body`,
+		`{"Id":8}`:             `field "Id" is given twice, in the path and in the body`,
+		`{"\u0069d":8}`:        `field "id" is given twice, in the path and in the body`,
+		`{"ıd":8,"a":1,"a":2}`: `it has "a" twice`,
+		`{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"j":1,"k":1,"j":2}`: `it has "j" twice`,
+		`{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"a":2}`:             `it has "a" twice`,
 		`[]`:                     `it is not a JSON object`,
 		`null`:                   `it is not a JSON object`,
 		`{"a":1}{}`:              `there is more after the object (at offset 7)`,
