@@ -3,7 +3,9 @@ package examples_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"testing"
 
 	"postbus.example/examples/gateway"
@@ -28,9 +30,12 @@ func TestGateway(t *testing.T) {
 	status, _ := order()
 	assert.Equal(t, status, http.StatusNotFound, "nobody is there yet")
 
-	catalog, orders := run(t, "gateway/catalog", "-nats", url), run(t, "gateway/orders", "-nats", url)
+	catalog := run(t, "gateway/catalog", "-nats", url)
 	catalog.url(t)
+	assert.Eventually(t, func() bool { return slices.Equal(described(t, front), []string{"/catalog/price", "/prices/{item}"}) }, "the catalog is described")
+	orders := run(t, "gateway/orders", "-nats", url)
 	orders.url(t)
+	assert.Eventually(t, func() bool { return slices.Contains(described(t, front), "/orders/place") }, "orders are described, too")
 	status, text := order()
 	assert.Equal(t, []any{status, text}, []any{200, `{"cents":700}`})
 	r, text := post(t, front+"/orders/place", `{"item":"milk","count":1}`)
@@ -54,6 +59,20 @@ func TestGateway(t *testing.T) {
 	assert.Equal(t, r.StatusCode, http.StatusServiceUnavailable, "it was there, and is away")
 	orders.terminate(t)
 	bridge.terminate(t)
+}
+
+// described gives the paths of the document, nil if there is none.
+func described(t *testing.T, front string) []string {
+	t.Helper()
+	r, err := http.Get(front + "/openapi.json")
+	assert.NoError(t, err)
+	var doc struct{ Paths map[string]any }
+	err = json.NewDecoder(r.Body).Decode(&doc)
+	assert.NoError(t, r.Body.Close())
+	if err != nil || r.StatusCode != http.StatusOK {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(doc.Paths))
 }
 
 // sharers asks n times for a price, and counts who answered.
