@@ -118,7 +118,7 @@ func (c *callCmd) call(ctx context.Context, p *process, b *bus.Bus, kind endpoin
 	if kind.StreamsIn() {
 		return c.stream(ctx, p, b, kind, in)
 	}
-	msg, err := in.whole()
+	msg, err := in.whole(ctx)
 	if err != nil {
 		return err
 	}

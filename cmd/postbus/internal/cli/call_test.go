@@ -152,6 +152,21 @@ func TestCall_interrupted(t *testing.T) {
 	assert.True(t, <-left != nil, "the handler is told")
 }
 
+// TestCall_waitsForInput is interrupted while standard input has no end.
+func TestCall_waitsForInput(t *testing.T) {
+	t.Parallel()
+	s := broker(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	reader, writer := io.Pipe()
+	code := make(chan int, 1)
+	go func() { code <- runWith(t, ctx, reader, to(s, "call", "math.add", "-")).code }()
+	_, err := writer.Write([]byte("{")) // somebody reads
+	assert.NoError(t, err)
+	interrupt()
+	assert.Equal(t, <-code, 130)
+	assert.NoError(t, writer.Close())
+}
+
 func TestCall_headersAndInstance(t *testing.T) {
 	t.Parallel()
 	s := broker(t)

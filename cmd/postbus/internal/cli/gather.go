@@ -36,7 +36,7 @@ func (c *gatherCmd) run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer in.close()
-	msg, err := in.whole()
+	msg, err := in.whole(ctx)
 	if err != nil {
 		return err
 	}

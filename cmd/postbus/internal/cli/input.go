@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,17 +48,27 @@ func (in *input) close() {
 	}
 }
 
-// whole takes everything as one message.
-func (in *input) whole() (*codec.Payload, error) {
+// whole takes everything as one message. Standard input may never end; ctx does.
+func (in *input) whole(ctx context.Context) (*codec.Payload, error) {
 	if !in.given {
 		return &codec.Payload{MediaType: in.mediaType, Data: []byte("{}")}, nil
 	}
 	if !in.taken {
-		data, err := io.ReadAll(in.from)
-		if err != nil {
-			return nil, &ioError{err}
+		all := make(chan error, 1)
+		go func() {
+			data, err := io.ReadAll(in.from)
+			in.read = data
+			all <- err
+		}()
+		select {
+		case err := <-all:
+			if err != nil {
+				return nil, &ioError{err}
+			}
+		case <-ctx.Done():
+			return nil, endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 		}
-		in.read, in.taken = data, true
+		in.taken = true
 	}
 	return in.payload(in.read)
 }

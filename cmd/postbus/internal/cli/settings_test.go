@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"", "bridge", "ls", "info", "call", "gather", "key", "completion", "version"} {
-		r := run(t, append(strings.Fields(command), "--help"))
+		r := run(t, append(strings.Fields(command), "--help"), "POSTBUS_NATS_PASSWORD=hush") // which is not shown
 		assert.Equal(t, []any{r.code, r.err}, []any{0, ""}, command)
 		file := filepath.Join("testdata", strings.TrimSpace("help "+command)+".txt")
 		file = strings.ReplaceAll(file, " ", "-")
@@ -48,6 +48,7 @@ func TestPrecedence(t *testing.T) {
 	tried := func(args []string, env ...string) string {
 		r := run(t, append([]string{"ls"}, args...), env...)
 		assert.Equal(t, r.code, 114, r.err)
+		assert.True(t, !strings.Contains(r.err, "hush"), "no password is told")
 		_, port, _ := strings.Cut(r.err, "nats://127.0.0.1:")
 		port, _, _ = strings.Cut(port, ":")
 		return port

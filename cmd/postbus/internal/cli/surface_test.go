@@ -34,6 +34,12 @@ func TestBridge_surface(t *testing.T) {
 	assert.Equal(t, status, http.StatusNoContent)
 	status, text = b.do(t, http.MethodPost, "/math/count", `{"n":2}`, "Accept", "application/x-ndjson")
 	assert.Equal(t, []any{status, text}, []any{200, "{\"result\":{\"n\":1}}\n{\"result\":{\"n\":2}}\n"})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url+"/math/add", strings.NewReader("\x00\x00\x00\x00\x07{\"a\":5}"))
+	assert.NoError(t, err)
+	r.Header.Set("Content-Type", "application/grpc-web+json")
+	status, text = b.send(t, r)
+	assert.Equal(t, status, 200)
+	assert.Contains(t, text, `{"sum":5}`, "grpc-status: 0")
 	assert.Equal(t, b.stop(t), 0)
 }
 
