@@ -81,9 +81,7 @@ func New(t endpoint.Transport, opts ...Option) *Bridge {
 		conns:  conns{limit: s.limits.PerConnection, running: map[string]int{}},
 		tells:  s.out.some(),
 	}
-	for _, speak := range s.protocols {
-		b.protocols = append(b.protocols, speak(b.limits))
-	}
+	b.protocols = s.speak(b.limits)
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.exposed = newExposure(t, s.exact, s.patterns)
 	b.routes = newRoutes(s, b.exposed)

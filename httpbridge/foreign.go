@@ -40,6 +40,19 @@ func WithProtocol(with func(Limits) Protocol) Option {
 	}
 }
 
+// speak makes the protocols.
+func (s *settings) speak(l Limits) (all []Protocol) {
+	for _, with := range s.protocols {
+		p := with(l)
+		if p == nil {
+			s.fault("WithProtocol", errors.New("the function returned nil"))
+			continue
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
 // speaker returns the protocol of a request, nil if it is one of the bridge's own.
 func (b *Bridge) speaker(r *http.Request) Protocol {
 	for _, p := range b.protocols {

@@ -225,6 +225,45 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+// Over HTTP/1.1 there is no bidirectional stream, and its client is told.
+func TestBidiStream_overHTTP1(t *testing.T) {
+	s := start(t, newMux(t))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/acme.Words/Each", strings.NewReader("\x00\x00\x00\x00\x00"))
+	assert.NoError(t, err)
+	r.Header.Set("Content-Type", "application/grpc-web")
+	resp, err := http1(t).Do(r)
+	assert.NoError(t, err)
+	assert.NoError(t, resp.Body.Close())
+	assert.Equal(t, resp.StatusCode, 200)
+	assert.Equal(t, resp.Header.Get("Grpc-Status"), "12")
+	assert.Equal(t, resp.Header.Get("Grpc-Message"), "a bidirectional stream needs HTTP/2")
+}
+
+// A page of another origin calls with gRPC-Web where that is allowed.
+func TestCORS(t *testing.T) {
+	s := start(t, newMux(t), httpbridge.WithCORS(httpbridge.CORSPolicy{Origins: []string{"https://app.example"}}))
+	for origin, ok := range map[string]bool{"https://app.example": true, "https://evil.example": false} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, s.URL+"/acme.Words/Upper", http.NoBody)
+		assert.NoError(t, err)
+		r.Header = http.Header{"Origin": {origin}, "Access-Control-Request-Method": {"POST"}, "Access-Control-Request-Headers": {"content-type,grpc-timeout,x-grpc-web"}}
+		resp, err := http1(t).Do(r)
+		assert.NoError(t, err)
+		assert.NoError(t, resp.Body.Close())
+		assert.Equal(t, resp.StatusCode, map[bool]int{true: 204, false: 403}[ok])
+
+		q := connect.NewRequest(wrapperspb.String("x"))
+		q.Header().Set("Origin", origin)
+		reply, err := dial[text, text](s, "Upper", http1(t), connect.WithGRPCWeb()).CallUnary(t.Context(), q)
+		if !ok {
+			refused(t, err, connect.CodePermissionDenied)
+			continue
+		}
+		assert.NoError(t, err)
+		assert.Equal(t, reply.Header().Get("Access-Control-Allow-Origin"), origin)
+		assert.Contains(t, reply.Header().Get("Access-Control-Expose-Headers"), "Grpc-Status", "Grpc-Message")
+	}
+}
+
 func TestMethod(t *testing.T) {
 	s := start(t, newMux(t))
 	for _, method := range []string{"GET", "PUT", "DELETE"} {

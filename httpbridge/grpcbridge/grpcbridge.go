@@ -54,6 +54,11 @@ func (*protocol) Speaks(r *http.Request) bool {
 
 // Serve answers with the handler of the call's kind.
 func (p *protocol) Serve(w http.ResponseWriter, r *http.Request, c *httpbridge.Call) {
+	if c.Kind() == endpoint.BidiStreamKind && r.ProtoMajor < 2 {
+		w.Header().Set("Connection", "close") // a client that waits for an answer before it goes on would wait for ever
+		p.Fail(w, r, endpoint.Unimplemented.New("a bidirectional stream needs HTTP/2"))
+		return
+	}
 	b := newBody(r.Body, p.limit)
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, &call{c, b}))
 	r.Body = b
