@@ -7,14 +7,21 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // components are the schemas of one document. Published schemas come from whoever serves: only what is known to be sound
 // goes in, so that none can break the document.
 type components struct {
 	named map[string]json.RawMessage
-	taken map[string][sha256.Size]byte // what a name stands for
-	rival map[string]bool              // names of definitions that stand for different things
+	taken map[string]meaning // by what generators leave of names
+	rival map[string]bool    // the same, of definitions that stand for different things
+}
+
+// meaning is a name and what it stands for.
+type meaning struct {
+	name string
+	mark [sha256.Size]byte
 }
 
 // message is the schema of one endpoint's request or response.
@@ -29,17 +36,18 @@ type message struct {
 func newComponents(messages []*message) *components {
 	c := &components{
 		named: map[string]json.RawMessage{"Error": errorSchema},
-		taken: map[string][sha256.Size]byte{"Error": sha256.Sum256(errorSchema)},
+		taken: map[string]meaning{},
 		rival: map[string]bool{},
 	}
-	first := map[string][sha256.Size]byte{"Error": c.taken["Error"]}
+	c.name("Error", sha256.Sum256(errorSchema))
+	first := map[string]meaning{bareName("Error"): c.taken[bareName("Error")]}
 	for _, m := range messages {
 		for def, mark := range m.prints {
-			name := componentName(def)
-			if other, there := first[name]; there && other != mark {
-				c.rival[name] = true
+			mine := meaning{componentName(def), mark}
+			if other, there := first[bareName(def)]; there && other != mine {
+				c.rival[bareName(def)] = true
 			}
-			first[name] = mark
+			first[bareName(def)] = mine
 		}
 	}
 	for _, m := range messages {
@@ -51,7 +59,7 @@ func newComponents(messages []*message) *components {
 // newMessage returns nil for what is no schema of anything.
 func newMessage(service, name string, schema json.RawMessage) *message {
 	members, err := membersOf(schema)
-	if err != nil || len(members) == 0 {
+	if err != nil || len(members) == 0 || !utf8.Valid(schema) {
 		return nil
 	}
 	m := &message{
@@ -109,7 +117,7 @@ func (c *components) add(m *message) {
 	var fresh []string
 	for _, def := range names {
 		name := componentName(def)
-		if c.rival[name] {
+		if c.rival[bareName(def)] {
 			name = componentName(m.service + "." + def)
 		}
 		name, is := c.name(name, m.prints[def])
@@ -129,12 +137,13 @@ func (c *components) add(m *message) {
 func (c *components) name(want string, mark [sha256.Size]byte) (name string, fresh bool) {
 	name = want
 	for i := 2; ; i++ {
-		other, there := c.taken[name]
+		other, there := c.taken[bareName(name)]
+		mine := meaning{name, mark}
 		if !there {
-			c.taken[name] = mark
+			c.taken[bareName(name)] = mine
 			return name, true
 		}
-		if other == mark {
+		if other == mine {
 			return name, false
 		}
 		name = want + "_" + strconv.Itoa(i)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"postbus.example/endpoint"
 	"postbus.example/httpbridge"
@@ -105,6 +106,8 @@ func sound(t *testing.T, body string) map[string]any {
 	t.Helper()
 	var doc map[string]any
 	assert.NoError(t, json.Unmarshal([]byte(body), &doc))
+	assert.True(t, utf8.ValidString(body), "UTF-8")
+	once(t, json.NewDecoder(strings.NewReader(body)))
 	var walk func(v any, at string)
 	walk = func(v any, at string) {
 		switch v := v.(type) {
@@ -132,10 +135,36 @@ func sound(t *testing.T, body string) map[string]any {
 			ids[strings.ToLower(id)] = true
 		}
 	}
+	plain := strings.NewReplacer(".", "", "_", "", "-", "")
+	bare := map[string]string{}
 	for name := range doc["components"].(map[string]any)["schemas"].(map[string]any) {
+		assert.Equal(t, bare[strings.ToLower(plain.Replace(name))], "", "generators take "+name+" for another")
+		bare[strings.ToLower(plain.Replace(name))] = name
 		assert.Equal(t, strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"), "")
 	}
 	return doc
+}
+
+// once asserts that no object has a name twice.
+func once(t *testing.T, d *json.Decoder) {
+	t.Helper()
+	first, err := d.Token()
+	assert.NoError(t, err)
+	if first != json.Delim('{') && first != json.Delim('[') {
+		return
+	}
+	names := map[json.Token]bool{}
+	for d.More() {
+		if first == json.Delim('{') {
+			name, err := d.Token()
+			assert.NoError(t, err)
+			assert.True(t, !names[name], fmt.Sprint(name, " once"))
+			names[name] = true
+		}
+		once(t, d)
+	}
+	_, err = d.Token()
+	assert.NoError(t, err)
 }
 
 // find follows a local reference.
@@ -244,6 +273,7 @@ func TestOpenAPI_definitionsOfTheSameName(t *testing.T) {
 	}
 	l := &listing{all: []endpoint.Instance{
 		instance("one", "1.0.0", ep("a.x", `{"type":"string"}`), ep("a.y", `{"type":"string"}`)),
+		instance("three", "1.0.0", endpoint.EndpointInfo{Subject: "a.z", Request: json.RawMessage(`{"$defs":{"AXrequest":{},"a":{"type":"string"}},"not":{"$ref":"#/$defs/AXrequest"}}`)}),
 		instance("two", "1.0.0", ep("b.x", `{"type":"integer"}`), ep("b.y", `{"$ref":"#"}`), ep("b.z", `{"$ref":"#"}`)),
 	}}
 	s := start(t, l, httpbridge.Expose("a.*", "b.*"), httpbridge.WithOpenAPI(httpbridge.Info{}))
@@ -268,7 +298,7 @@ var junk = []string{
 	`{"$defs":{"":{},"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"}`, `{"$defs":[1]}`, `{"$defs":{"é<>&":{}},"anyOf":[{"$ref":"#/$defs/%C3%A9<>&"}]}`,
 	`{"minimum":"1","maxLength":-1,"multipleOf":0,"pattern":1,"exclusiveMinimum":true,"enum":{},"uniqueItems":1,"allOf":[],"oneOf":{},"anyOf":[1,true]}`,
 	`{"items":[{"type":"string"}],"not":5,"if":[],"const":{"$ref":"#/x"},"default":{"$ref":"y"},"enum":[{"$ref":"z"}],"discriminator":1,"xml":2,"x-a":3,"externalDocs":"x"}`,
-	`{"a":1,"a":2}`, `{"description":"<script>alert(1)</script>\u2028","title":1}`,
+	`{"a":1,"a":2}`, `{"default":{"a":1,"a":2},"enum":[{"b":1.00000000000000000001,"b":1}]}`, "{\"description\":\"\xff\"}", `{"description":"<script>alert(1)</script>\u2028","title":1}`,
 	`{"items":` + strings.Repeat(`{"items":`, 300) + `{}` + strings.Repeat(`}`, 301), strings.Repeat(`{"not":`, 12000),
 }
 

@@ -1,6 +1,7 @@
 package httpbridge
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 )
@@ -60,15 +61,12 @@ func (w schemaWriter) keyword(name string, value json.RawMessage, depth int) jso
 	case "required":
 		return goodNames(value)
 	case "enum", "examples":
-		if value[0] != '[' || len(value) == 2 || refers(value) {
+		if value[0] != '[' || len(value) == 2 {
 			return nil
 		}
-		return value
+		return plainData(value)
 	case "const", "default":
-		if refers(value) {
-			return nil
-		}
-		return value
+		return plainData(value)
 	}
 	return goodScalar(name, value)
 }
@@ -106,10 +104,20 @@ func writeArray(parts []json.RawMessage) json.RawMessage {
 	return append(out, ']')
 }
 
-// refers reports whether plain data look like a reference, which many tools follow wherever it stands.
-func refers(value json.RawMessage) bool {
+// plainData writes values that are no schemas anew, so that no name occurs twice in them. It returns nil for what looks like a
+// reference, which many tools follow wherever it stands.
+func plainData(value json.RawMessage) json.RawMessage {
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.UseNumber() // which loses no digit
 	var data any
-	return json.Unmarshal(value, &data) != nil || hasRef(data)
+	if d.Decode(&data) != nil || hasRef(data) {
+		return nil
+	}
+	out, err := json.Marshal(data)
+	if err != nil {
+		return nil
+	}
+	return out
 }
 
 func hasRef(data any) bool {
