@@ -82,3 +82,67 @@ func BenchmarkHandler(b *testing.B) {
 		ask()
 	}
 }
+
+// flowing is a transport whose streams send many items at once.
+type flowing struct{ items int }
+
+func (f *flowing) Handler(string, *endpoint.Spec) endpoint.Handler {
+	return func(_ context.Context, c *endpoint.Call) (any, error) {
+		for range f.items {
+			if err := c.Send(instantReply); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	}
+}
+
+func (*flowing) Discover(context.Context, string) ([]endpoint.Instance, error) {
+	return []endpoint.Instance{{Endpoints: []endpoint.EndpointInfo{{Subject: "svc.feed", Kind: endpoint.ServerStreamKind}}}}, nil
+}
+
+func (w *quiet) FlushError() error { return nil }
+
+func (w *quiet) WriteString(s string) (int, error) { return w.body.WriteString(s) } // as those of net/http do
+
+// TestAllocs_item holds that an item costs the bridge no memory of its own, however it is written.
+func TestAllocs_item(t *testing.T) {
+	f := &flowing{items: 1000}
+	call := endpoint.ServerStreamCaller[*codec.Payload, *codec.Payload](f, "svc.feed")
+	itself := testing.AllocsPerRun(20, func() {
+		for range call(t.Context(), &codec.Payload{}) {
+		}
+	})
+	b := httpbridge.New(f, httpbridge.Expose("svc.feed"), httpbridge.WithLogger(slog.New(slog.DiscardHandler)))
+	_, err := b.Endpoints(t.Context())
+	assert.NoError(t, err)
+	for name, tt := range map[string]struct{ contentType, accept, body string }{
+		"events":  {"application/json", sse, `{}`},
+		"lines":   {"application/json", "*/*", `{}`},
+		"connect": {"application/connect+json", "*/*", messages(`{}`)},
+	} {
+		w := &quiet{header: http.Header{}}
+		w.body.Grow(1 << 20)
+		ask := func() {
+			clear(w.header)
+			w.body.Reset()
+			r := (&http.Request{
+				Method: http.MethodPost, URL: &url.URL{Path: "/svc/feed"}, ProtoMajor: 1, ProtoMinor: 1, Host: "x",
+				Body: io.NopCloser(bytes.NewReader([]byte(tt.body))), ContentLength: int64(len(tt.body)),
+				Header: http.Header{"Content-Type": {tt.contentType}, "Accept": {tt.accept}},
+			}).WithContext(t.Context())
+			b.ServeHTTP(w, r)
+			assert.Equal(t, w.status, 200, w.body.String())
+		}
+		f.items = 0
+		ask()
+		without := testing.AllocsPerRun(20, ask)
+		f.items = 1000
+		ask()
+		with := testing.AllocsPerRun(20, ask)
+		assert.True(t, w.body.Len() > 1000*len(`{"sum":3}`), "they are there")
+		t.Log(name, without, "for a stream,", (with-without)/1000, "for an item, of which the call's", itself/1000)
+		assert.True(t, with-without < itself+10, "no allocation for an item")
+		assert.True(t, without < 80, "allocations of a stream within bounds")
+	}
+}

@@ -42,7 +42,7 @@ func (x *exchange) read(bounded context.Context, life *life) ([]byte, error) {
 			err = bounded.Err()
 		}
 		if err != nil {
-			x.w.Header().Set("Connection", "close") // the rest of the body is in the way
+			x.spent()
 			return nil, x.readFault(bounded, err)
 		}
 		x.unread = false
@@ -93,6 +93,23 @@ func (x *exchange) answering() {
 	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(x.timeouts.Write)) // as in readUntil
 }
 
+// spent gives up a connection that the rest of a body is in the way of. HTTP/2 has streams for that, and would close them all.
+func (x *exchange) spent() {
+	if x.r.ProtoMajor < 2 {
+		x.w.Header().Set("Connection", "close")
+	}
+}
+
+// parting closes a connection that is of no more use, such as one with the rest of a body in it that the answer did not wait for.
+func (x *exchange) parting(rest bool) {
+	switch {
+	case x.gate.draining():
+		x.w.Header().Set("Connection", "close")
+	case rest:
+		x.spent()
+	}
+}
+
 func (x *exchange) readFault(ctx context.Context, err error) error {
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return x.tooLarge()
@@ -112,7 +129,7 @@ func (x *exchange) readFault(ctx context.Context, err error) error {
 }
 
 func (x *exchange) tooLarge() error {
-	x.w.Header().Set("Connection", "close")
+	x.spent()
 	return oversize("the body", x.limits.Body)
 }
 
@@ -182,9 +199,7 @@ func (x *exchange) write(mediaType string, data []byte) {
 		}
 	}
 	x.set("Content-Length", strconv.Itoa(len(data)))
-	if x.gate.draining() || x.unread && x.duplex {
-		h.Set("Connection", "close")
-	}
+	x.parting(x.unread && x.duplex)
 	x.answering()
 	_, _ = x.w.Write(data) // nobody is left to be told
 }

@@ -239,9 +239,7 @@ func (x *exchange) fail(err error) {
 		x.record(http.StatusOK, status, err)
 		return
 	}
-	if x.gate.draining() || x.unread && x.duplex {
-		x.w.Header().Set("Connection", "close")
-	}
+	x.parting(x.unread && x.duplex)
 	x.answering()
 	if x.protocol != nil {
 		e, status := public(err)

@@ -128,9 +128,11 @@ func (d *downlink) begin(known bool) {
 	d.bare = !known
 	d.format.head()
 	h.Set("X-Accel-Buffering", "no") // nginx
-	if x.gate.draining() || x.r.ProtoMajor < 2 && (s == nil && x.unread || s != nil && s.up != nil && !s.up.whole()) {
-		h.Set("Connection", "close") // what is left of the body would be in the way
+	rest := x.unread
+	if s != nil && s.up != nil {
+		rest = !s.up.whole()
 	}
+	x.parting(rest)
 	_ = d.rc.SetWriteDeadline(time.Time{}) // the server's is for whole replies; the clock watches each write
 	x.w.WriteHeader(http.StatusOK)
 }

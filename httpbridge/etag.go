@@ -31,9 +31,7 @@ func (x *exchange) give(mediaType string, data []byte) {
 	if compressible(mediaType) {
 		h.Add("Vary", "Accept-Encoding")
 	}
-	if x.gate.draining() {
-		h.Set("Connection", "close")
-	}
+	x.parting(x.unread && x.duplex)
 	x.answering()
 	x.w.WriteHeader(http.StatusNotModified)
 }

@@ -54,7 +54,7 @@ func TestGet(t *testing.T) {
 		assert.Equal(t, r.body, "")
 		assert.Equal(t, r.header.Get("Content-Length"), "9")
 
-		empty, err := http.NewRequest("GET", s.URL+query("/svc/get", "message", message), struct{ io.Reader }{strings.NewReader("")})
+		empty, err := http.NewRequest(http.MethodGet, s.URL+query("/svc/get", "message", message), struct{ io.Reader }{strings.NewReader("")})
 		assert.NoError(t, err)
 		empty.Header.Set("Accept-Encoding", "identity")
 		assert.Equal(t, s.send(t, empty).body, `{"sum":3}`, "an empty body in chunks")
@@ -127,7 +127,7 @@ func TestGet_ETag(t *testing.T) {
 	assert.True(t, changed.header.Get("ETag") != tag, "another reply")
 
 	// What is compressed has other bytes.
-	r, err := http.NewRequest("GET", s.URL+"/svc/text", http.NoBody)
+	r, err := http.NewRequest(http.MethodGet, s.URL+"/svc/text", http.NoBody)
 	assert.NoError(t, err)
 	r.Header.Set("Accept-Encoding", "gzip")
 	zipped := s.send(t, r)

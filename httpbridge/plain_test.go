@@ -188,21 +188,6 @@ func newFeed(t testing.TB, m *endpoint.Mux) *feed {
 	return f
 }
 
-// listen opens a stream of events.
-func (s *site) listen(t testing.TB, accept string) (resp *http.Response, from *bufio.Reader, leave func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/svc/feed", http.NoBody)
-	assert.NoError(t, err)
-	r.Header.Set("Accept", accept)
-	resp, err = s.client.Do(r)
-	assert.NoError(t, err)
-	return resp, bufio.NewReader(resp.Body), func() {
-		cancel()
-		assert.NoError(t, resp.Body.Close())
-	}
-}
-
 func line(t testing.TB, r *bufio.Reader) string {
 	t.Helper()
 	text, err := r.ReadString('\n')
@@ -229,10 +214,11 @@ func TestHeartbeat(t *testing.T) {
 		leave()
 		<-f.cause
 		resp, from, leave = s.listen(t, "application/x-ndjson")
-		defer leave()
 		assert.Equal(t, resp.StatusCode, 200, "headers come without an item")
 		f.items <- "y"
 		assert.Equal(t, line(t, from), "{\"result\":\"y\"}\n")
+		leave()
+		<-f.cause
 	}, httpbridge.Expose("svc.*"), httpbridge.WithTimeouts(httpbridge.Timeouts{Heartbeat: 10 * time.Millisecond}))
 }
 

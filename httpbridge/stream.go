@@ -171,11 +171,13 @@ func (s *stream) open() iter.Seq2[*codec.Payload, error] {
 			defer s.up.stop()
 		}
 		for p, err := range s.replies(ctx) {
-			if err != nil {
-				yield(nil, s.x.judge(ctx, s.target, err))
-				return
+			switch {
+			case err != nil && s.up != nil && s.up.late.Load():
+				err = errLate
+			case err != nil:
+				err = s.x.judge(ctx, s.target, err)
 			}
-			if !yield(p, nil) {
+			if !yield(p, err) || err != nil {
 				return
 			}
 		}

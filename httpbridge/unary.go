@@ -29,8 +29,8 @@ func (x *exchange) unary(t *target, mediaType string) error {
 	message := &codec.Payload{MediaType: mediaType, Data: body}
 	reply, err := x.call(v.ctx, v.bounded, t, deadline, message)
 	if err != nil {
-		if p := x.misjudged(&v, t, err); p != nil {
-			return x.instead(t, p, &v, message)
+		if p := x.misjudged(v.ctx, t, err); p != nil {
+			return x.instead(t, p, v, message)
 		}
 		return err
 	}
@@ -47,24 +47,24 @@ func (x *exchange) untilAnswered(v *visit, deadline time.Time) {
 }
 
 // misjudged returns what is published of an endpoint that turns out not to be unary, when nothing was known of it before.
-func (x *exchange) misjudged(v *visit, t *target, err error) *published {
+func (x *exchange) misjudged(ctx context.Context, t *target, err error) *published {
 	if endpoint.CodeOf(err) != endpoint.Unimplemented || endpoint.OutcomeOf(err) != endpoint.NotExecuted {
 		return nil
 	}
-	if p, _ := x.directory.find(v.ctx, t.subject); p != nil && p.Kind != endpoint.UnaryKind {
+	if p, _ := x.directory.find(ctx, t.subject); p != nil && p.Kind != endpoint.UnaryKind {
 		return p
 	}
 	return nil
 }
 
 // instead calls an endpoint that was called for one reply in vain.
-func (x *exchange) instead(t *target, p *published, v *visit, message *codec.Payload) error {
+func (x *exchange) instead(t *target, p *published, v visit, message *codec.Payload) error {
 	f, err := x.plainFormat(p, message.MediaType)
 	if err != nil {
 		return err
 	}
 	x.endless = true
-	return x.emit(&stream{x: x, target: t, kind: p.Kind, visit: v, media: message.MediaType, single: message}, f)
+	return x.emit(&stream{x: x, target: t, kind: p.Kind, visit: &v, media: message.MediaType, single: message}, f)
 }
 
 // call calls the endpoint. Headers of the reply are set afterwards, whether it failed or not.

@@ -14,6 +14,9 @@ import (
 	"postbus.example/endpoint"
 )
 
+// errLate is the error of a call whose input stopped within a message.
+var errLate = endpoint.DeadlineExceeded.New("a message did not arrive in time")
+
 // uplink is a request's body as a stream of messages. The call reads it in a goroutine of its own, which must have ended
 // before the request does: net/http closes the body then, and waits for who reads it.
 //
@@ -25,6 +28,7 @@ type uplink struct {
 
 	since atomic.Int64 // when the message began that is being read, 0 if none is; see clock
 	ended atomic.Bool  // the body was read to its end
+	late  atomic.Bool  // a message took too long
 	cut   atomic.Bool  // reading was interrupted: for net/http the client may have left, for this request and all on its connection
 
 	mu      sync.Mutex
@@ -119,6 +123,7 @@ func (u *uplink) hurry() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.over {
+		u.late.Store(true) // first: for net/http, and so for the call, the client leaves
 		u.interrupt()
 	}
 }
@@ -131,7 +136,7 @@ func (u *uplink) fault(err error) error {
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return endpoint.DeadlineExceeded.New("a message did not arrive in time")
+		return errLate
 	case errors.Is(err, context.Canceled), u.x.client.Err() != nil:
 		return endpoint.Canceled.Wrap(err, "the client left")
 	}
