@@ -77,9 +77,6 @@ func (x *exchange) foreign(t *target) error {
 	body := &foreignBody{x: x, v: &v}
 	r := x.r.WithContext(v.ctx)
 	r.Body = body
-	if kind.StreamsIn() {
-		x.readUntil(time.Time{}) // a stream takes as long as it takes
-	}
 	if x.endless {
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Time{}) // that of each write remains
 	}

@@ -305,6 +305,18 @@ func TestGiantMessage(t *testing.T) {
 	}
 }
 
+// The limit is for each message, not for all of a stream.
+func TestManyMessages(t *testing.T) {
+	s := start(t, newMux(t), httpbridge.WithLimits(httpbridge.Limits{Body: 1000}))
+	up := dial[text, text](s, "Join", http2(t), connect.WithGRPC()).CallClientStream(t.Context())
+	for range 10 {
+		assert.NoError(t, up.Send(wrapperspb.String(strings.Repeat("x", 900))))
+	}
+	reply, err := up.CloseAndReceive()
+	assert.NoError(t, err)
+	assert.Equal(t, len(reply.Msg.GetValue()), 9009)
+}
+
 // announced is a transport whose directory says that everything is of a kind that no endpoint can be of.
 type announced struct{ endpoint.Transport }
 

@@ -2,7 +2,9 @@ package grpcbridge_test
 
 import (
 	"context"
+	"io"
 	"iter"
+	"net/http"
 	"testing"
 	"time"
 
@@ -149,7 +151,7 @@ func TestAtTheLimit(t *testing.T) {
 func TestStreamsTakeTheirTime(t *testing.T) {
 	_, m := newHeld(t)
 	const short = 20 * time.Millisecond
-	s := start(t, m, httpbridge.WithTimeouts(httpbridge.Timeouts{Body: short, Write: short, Call: short}))
+	s := start(t, m, httpbridge.WithTimeouts(httpbridge.Timeouts{Body: short, Write: short, Call: short, MaxCall: short}))
 	for _, call := range calls(t, s)[1:] {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*short)
 		begin := time.Now()
@@ -157,4 +159,41 @@ func TestStreamsTakeTheirTime(t *testing.T) {
 		cancel()
 		assert.True(t, time.Since(begin) > 9*short, time.Since(begin).String())
 	}
+}
+
+// A message that does not come is waited for as long as the bridge waits for a body, and until it is drained.
+func TestStalledMessage(t *testing.T) {
+	stalled := func(s *site) (status, message string) {
+		body, stop := io.Pipe()
+		defer stop.Close()
+		go func() { _, _ = stop.Write([]byte("\x00\x00\x00\x00\x06\x0a")) }()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/acme.Words/Upper", body)
+		assert.NoError(t, err)
+		r.Header.Set("Content-Type", "application/grpc")
+		resp, err := http2(t).Do(r)
+		assert.NoError(t, err)
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return resp.Trailer.Get("Grpc-Status"), resp.Trailer.Get("Grpc-Message")
+	}
+	s := start(t, newMux(t), httpbridge.WithTimeouts(httpbridge.Timeouts{Body: 20 * time.Millisecond}))
+	status, message := stalled(s)
+	assert.Equal(t, status+" "+message, "4 the body did not arrive in time")
+	assert.Contains(t, s.log.all()[0], "deadline_exceeded", "did not arrive in time")
+
+	entered := make(chan struct{})
+	s = start(t, newMux(t), httpbridge.WithAuth(func(r *http.Request) (context.Context, error) {
+		close(entered)
+		return r.Context(), nil
+	}))
+	over := make(chan string)
+	go func() {
+		status, message := stalled(s)
+		over <- status + " " + message
+	}()
+	<-entered
+	now, cancel := context.WithCancel(t.Context())
+	cancel()
+	assert.Contains(t, s.bridge.Drain(now).Error(), "1 calls still ran")
+	assert.Equal(t, <-over, "14 the bridge is shutting down")
 }
