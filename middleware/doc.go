@@ -45,8 +45,8 @@
 //
 // The first middleware is the outermost. What works:
 //
-//	server:  Recover → metrics → tracing → Log → Timeout → AdaptiveConcurrency → Authenticate → Concurrency → RateLimit(By)
-//	         → Cache, Coalesce → Validate → Forward, Fault → handler
+//	server:  Recover → metrics → tracing → Log → Timeout → AdaptiveConcurrency → VerifyIdentity, Authenticate → Concurrency
+//	         → RateLimit(By) → Cache, Coalesce → Validate → Forward, Fault → handler
 //	client:  metrics → tracing → Log → Fallback → Cache → Coalesce → Timeout → Throttle → Retry, Hedge → RateLimit(Wait)
 //	         → Breaker → tracing of the attempt → Fault → transport
 //

@@ -27,6 +27,9 @@ type Defaults struct {
 	// Timeout bounds a handler, and a call with all of its attempts, see [Timeout].
 	Timeout time.Duration
 
+	// Identity lets handlers know who calls over an HTTP bridge, see [VerifyIdentity].
+	Identity *IdentityPolicy
+
 	// Authenticate lets handlers know who calls, see [Authenticate].
 	Authenticate func(context.Context, *endpoint.Call) (context.Context, error)
 
@@ -52,7 +55,8 @@ type Defaults struct {
 
 // Server is the recommended stack for handlers, outermost first:
 //
-//	Recover → Metrics → Tracing → Log → Timeout → AdaptiveConcurrency → Authenticate → Concurrency → RateLimit → Validate
+//	Recover → Metrics → Tracing → Log → Timeout → AdaptiveConcurrency → VerifyIdentity → Authenticate → Concurrency → RateLimit
+//	→ Validate
 //
 // It acts on the server's side only, so that bus.Use(Server(d), Client(d)) is right. What refuses stands before what
 // decodes, so a refusal is cheap; what measures stands around what refuses, so that it is seen. docs/middleware.md has the
@@ -67,6 +71,9 @@ func Server(d Defaults) endpoint.Middleware {
 	}
 	if d.Adaptive != nil {
 		mws = append(mws, AdaptiveConcurrency(*d.Adaptive))
+	}
+	if d.Identity != nil {
+		mws = append(mws, VerifyIdentity(*d.Identity))
 	}
 	if d.Authenticate != nil {
 		mws = append(mws, Authenticate(d.Authenticate))
@@ -123,6 +130,11 @@ func (d *Defaults) serverFaults() []error {
 	if d.Adaptive != nil {
 		p := *d.Adaptive
 		faults = append(faults, within("Adaptive", p.complete())...)
+	}
+	if d.Identity != nil {
+		if _, err := d.Identity.verifier(); err != nil {
+			faults = append(faults, fmt.Errorf("Identity: %w", err))
+		}
 	}
 	if d.Limiter != nil && absent(d.Limiter) {
 		faults = append(faults, errors.New("Limiter is a nil pointer"))

@@ -161,7 +161,7 @@ func TestStackSides(t *testing.T) {
 // All faults of all policies of a side are there at the first call, each by its name.
 func TestStackFaults(t *testing.T) {
 	d := middleware.Defaults{
-		Timeout: -1, Concurrency: -1, Adaptive: &middleware.AdaptivePolicy{Min: 2, Max: 1}, Limiter: (*rate.Limiter)(nil),
+		Timeout: -1, Concurrency: -1, Identity: &middleware.IdentityPolicy{}, Adaptive: &middleware.AdaptivePolicy{Min: 2, Max: 1}, Limiter: (*rate.Limiter)(nil),
 		Throttle: &middleware.ThrottlePolicy{K: 0.5}, Retry: &middleware.RetryPolicy{Attempts: -1, Backoff: -1},
 		Hedge: &middleware.HedgePolicy{ExtraLoad: -1}, CallLimiter: (*rate.Limiter)(nil), Breaker: &middleware.BreakerPolicy{Trials: -1},
 	}
@@ -189,7 +189,7 @@ func TestStackFaults(t *testing.T) {
 	_, err = endpoint.Caller[*addRequest, *addResponse](m, "svc.add")(t.Context(), &addRequest{})
 	assert.ErrorIs(t, err, endpoint.Internal)
 	assert.Equal(t, endpoint.OutcomeOf(err), endpoint.NotExecuted)
-	assert.Contains(t, cause.Error(), "Timeout is negative", "Concurrency is negative", "Adaptive: a Min of 2", "Limiter is a nil pointer")
+	assert.Contains(t, cause.Error(), "Timeout is negative", "Concurrency is negative", "Adaptive: a Min of 2", "Identity: there is no key", "Limiter is a nil pointer")
 }
 
 // Retry and Hedge of one stack work together: each attempt may be hedged.

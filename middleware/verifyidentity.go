@@ -50,10 +50,7 @@ type IdentityPolicy struct {
 // allocations, and the time to verify a signature where the same was not seen in the last calls. [Cache] and [Coalesce]
 // stand inside of it. A policy without keys is a fault: each call is refused.
 func VerifyIdentity(p IdentityPolicy) endpoint.Middleware {
-	if p.Leeway == 0 {
-		p.Leeway = 5 * time.Second
-	}
-	v, err := callerid.NewVerifier(p.Leeway, p.Keys...)
+	v, err := p.verifier()
 	if err != nil {
 		return endpoint.OnServer(broken("VerifyIdentity", err))
 	}
@@ -70,6 +67,14 @@ func VerifyIdentity(p IdentityPolicy) endpoint.Middleware {
 		}
 		return callerid.NewContext(ctx, who), nil
 	})
+}
+
+func (p *IdentityPolicy) verifier() (*callerid.Verifier, error) {
+	leeway := p.Leeway
+	if leeway == 0 {
+		leeway = 5 * time.Second
+	}
+	return callerid.NewVerifier(leeway, p.Keys...)
 }
 
 var errNoIdentity = errors.New("the call has no identity")

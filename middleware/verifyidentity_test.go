@@ -107,6 +107,26 @@ func TestVerifyIdentity_faults(t *testing.T) {
 	}
 }
 
+// TestVerifyIdentity_stack knows who calls before anybody else asks.
+func TestVerifyIdentity_stack(t *testing.T) {
+	m := endpoint.NewMux()
+	m.Use(middleware.Server(middleware.Defaults{
+		Identity: &middleware.IdentityPolicy{Keys: []ed25519.PublicKey{publicKey(1)}},
+		Authenticate: func(ctx context.Context, _ *endpoint.Call) (context.Context, error) {
+			if middleware.IdentityFrom(ctx).Subject != "ann" {
+				return nil, endpoint.PermissionDenied
+			}
+			return ctx, nil
+		},
+	}))
+	serve(t, m, "svc.add", endpoint.New(add))
+	call := endpoint.Caller[*addRequest, *addResponse](m, "svc.add")
+	_, err := call(endpoint.WithHeader(t.Context(), "Postbus-Identity", vouch(t, 1, "svc.add", time.Now())), &addRequest{})
+	assert.NoError(t, err)
+	_, err = call(t.Context(), &addRequest{})
+	assert.ErrorIs(t, err, endpoint.Unauthenticated)
+}
+
 func BenchmarkVerifyIdentity(b *testing.B) {
 	h := middleware.VerifyIdentity(middleware.IdentityPolicy{Keys: []ed25519.PublicKey{publicKey(1)}})(ok)
 	now := time.Now()
