@@ -98,6 +98,32 @@ func TestCORS_answers(t *testing.T) {
 	assert.Equal(t, ran, 2)
 }
 
+// TestCORS_streams has the headers with the first byte, on each way to ask for a stream.
+func TestCORS_streams(t *testing.T) {
+	s := start(t, newStreams(t), httpbridge.Expose("svc.*"), httpbridge.WithJSONRPC(""), httpbridge.WithCORS(httpbridge.CORSPolicy{Origins: []string{app}}))
+	for name, q := range map[string]struct{ method, path, mediaType, accept, body string }{
+		"events":      {"POST", "/svc/count", "application/json", "text/event-stream", `{"n":2}`},
+		"lines":       {"POST", "/svc/count", "application/json", "", `{"n":2}`},
+		"lines, up":   {"POST", "/svc/total", "application/x-ndjson", "", `{"n":2}`},
+		"Connect":     {"POST", "/svc/count", "application/connect+json", "", enveloped(frame{0, `{"n":2}`})},
+		"EventSource": {"GET", "/svc/count?message=%7B%7D", "", "text/event-stream", ""},
+		"JSON-RPC":    {"POST", "/rpc", "application/json", "", `{"jsonrpc":"2.0","id":1,"method":"svc.add"}`},
+		"a failure":   {"POST", "/svc/count", "application/json", "image/png", `{"n":2}`},
+	} {
+		kv := []string{"Origin", app, "Sec-Fetch-Site", "cross-site"}
+		if q.mediaType != "" {
+			kv = append(kv, "Content-Type", q.mediaType)
+		}
+		if q.accept != "" {
+			kv = append(kv, "Accept", q.accept)
+		}
+		r := s.do(t, q.method, q.path, q.body, kv...)
+		assert.Equal(t, r.status == 200, name != "a failure", name, r.body)
+		assert.Equal(t, r.header.Values("Access-Control-Allow-Origin"), []string{app}, name)
+		assert.True(t, has(strings.Join(r.header.Values("Vary"), ", "), "Origin"), name)
+	}
+}
+
 func TestCORS_any(t *testing.T) {
 	s := start(t, newMux(t), httpbridge.Expose("svc.add"), httpbridge.WithHeaders(nil, []string{"X-*"}), httpbridge.WithCORS(httpbridge.CORSPolicy{Origins: []string{"*"}}))
 	r := s.post(t, "/svc/add", `{}`, "Origin", "https://any.example", "Sec-Fetch-Site", "cross-site")

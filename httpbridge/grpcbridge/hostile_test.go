@@ -95,6 +95,29 @@ func TestHostile(t *testing.T) {
 	assert.Equal(t, ran.Load(), 3)
 }
 
+// TestCORS lets a page of another origin speak gRPC-Web, and read how it ended.
+func TestCORS(t *testing.T) {
+	s := start(t, newMux(t), httpbridge.WithCORS(httpbridge.CORSPolicy{Origins: []string{"https://app.example"}}))
+	for origin, allowed := range map[string]bool{"https://app.example": true, "https://evil.example": false} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/acme.Words/Upper", strings.NewReader("\x00\x00\x00\x00\x00"))
+		assert.NoError(t, err)
+		r.Header = http.Header{"Content-Type": {"application/grpc-web+proto"}, "X-Grpc-Web": {"1"}, "Origin": {origin}, "Sec-Fetch-Site": {"cross-site"}}
+		resp, err := http1(t).Do(r)
+		assert.NoError(t, err)
+		text, err := io.ReadAll(resp.Body)
+		assert.NoError(t, err)
+		_ = resp.Body.Close()
+		if !allowed {
+			assert.Equal(t, resp.Header.Get("Grpc-Status"), "7")
+			assert.Equal(t, resp.Header.Get("Access-Control-Allow-Origin"), "")
+			continue
+		}
+		assert.Contains(t, strings.ToLower(string(text)), "grpc-status: 0")
+		assert.Equal(t, resp.Header.Get("Access-Control-Allow-Origin"), origin)
+		assert.Contains(t, resp.Header.Get("Access-Control-Expose-Headers"), "Grpc-Status", "Grpc-Message")
+	}
+}
+
 // alarm is a log that takes no panics.
 type alarm struct{ t *testing.T }
 
