@@ -330,7 +330,7 @@ func TestHostile_streams(t *testing.T) {
 			}
 			r := c.do(t, http.MethodPost, s.path, "", headers(kv)...)
 			want := q.status
-			if status, told := told(r); told { // Connect's clients look for it in the last envelope, where it has a code and no status
+			if status, told := verdict(r); told { // Connect's clients look for it in the last envelope, where it has a code and no status
 				assert.Equal(t, r.status, 200)
 				r.status, r.body = status, ""
 				if want == 431 {
@@ -344,8 +344,8 @@ func TestHostile_streams(t *testing.T) {
 	c.refused(t, "EventSource, nobody", c.do(t, http.MethodGet, "/svc/count?message=%7B%7D", "", "Accept", "text/event-stream"), 401)
 }
 
-// told reads the error out of the last envelope of Connect's streams.
-func told(r reply) (status int, ok bool) {
+// verdict reads the error out of the last envelope of Connect's streams.
+func verdict(r reply) (status int, ok bool) {
 	if !strings.HasPrefix(r.header.Get("Content-Type"), "application/connect+") {
 		return 0, false
 	}
@@ -379,7 +379,7 @@ func TestHostile_messages(t *testing.T) {
 				continue // no request at all is a sum of none
 			}
 			r := connect(path, body)
-			status, ok := told(r)
+			status, ok := verdict(r)
 			unsaid := name == "compressed, unsaid" && status == 500 // as Connect's conformance suite has it
 			assert.True(t, ok && status >= 400 && (status < 500 || status == 501 || unsaid), name, path, r.body)
 			c.refused(t, name+", "+path, reply{status: status}, status)
@@ -388,7 +388,7 @@ func TestHostile_messages(t *testing.T) {
 	}
 	bomb := enveloped(frame{1, zip(strings.Repeat(" ", 2<<20))})
 	for _, path := range []string{"/svc/count", "/svc/total"} {
-		status, _ := told(connect(path, bomb, "Connect-Content-Encoding", "gzip"))
+		status, _ := verdict(connect(path, bomb, "Connect-Content-Encoding", "gzip"))
 		c.refused(t, "a bomb, "+path, reply{status: status}, 429) // resource_exhausted
 	}
 	for name, body := range map[string]string{

@@ -95,8 +95,8 @@ func TestHostile(t *testing.T) {
 	assert.Equal(t, ran.Load(), 3)
 }
 
-// TestCORS lets a page of another origin speak gRPC-Web, and read how it ended.
-func TestCORS(t *testing.T) {
+// TestCORS_trailers lets a page of another origin speak gRPC-Web, and read how it ended.
+func TestCORS_trailers(t *testing.T) {
 	s := start(t, newMux(t), httpbridge.WithCORS(httpbridge.CORSPolicy{Origins: []string{"https://app.example"}}))
 	for origin, allowed := range map[string]bool{"https://app.example": true, "https://evil.example": false} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/acme.Words/Upper", strings.NewReader("\x00\x00\x00\x00\x00"))
