@@ -23,6 +23,12 @@
 // untouched, it is never decoded here but where a [Route] has fields to add; gzip is taken off and put on.
 // Connect-Timeout-Ms becomes the call's deadline.
 //
+// GET for endpoints that are read-only, never for merely idempotent ones: /svc/get?message={"id":1}, as Connect has it, with an
+// ETag and 304.
+//
+// Streams of all kinds, see below: Connect's, Server-Sent Events and lines of JSON. What an endpoint is, the bridge learns by
+// discovery ([New]); without, POST of one message for one reply is what is left.
+//
 // JSON-RPC 2.0, with batches and notifications, where [WithJSONRPC] says so; and an OpenAPI document of it all, made of the
 // schemas that the endpoints publish, where [WithOpenAPI] does.
 //
@@ -31,7 +37,7 @@
 //	preflight         204, 403     by WithCORS, on any path
 //	drain, limits     503, 429     room for one more call?
 //	path              404          named by Route or Expose?
-//	method            405          the route's, else POST
+//	method            405          the route's, else POST; GET for what is read-only
 //	origin            403          http.CrossOriginProtection, and WithCORS
 //	content type      415          never a form or text, so that browsers ask first
 //	headers           431, 400
@@ -45,6 +51,52 @@
 //
 // Over HTTP/1.1, the answer to what is refused before its body was read waits up to a quarter of a second for the rest of it, so
 // that the connection can be kept; after that the connection is closed.
+//
+// # Streams
+//
+// An endpoint that streams is called by the same path. Who calls chooses how the items come:
+//
+//	curl --json '{"n":2}' host/svc/count                                           lines of JSON
+//	curl --json '{"n":2}' -H 'Accept: text/event-stream' host/svc/count            Server-Sent Events
+//	new EventSource('/svc/count?message={"n":2}')                                  the same by GET, if it is read-only
+//	curl -H 'Content-Type: application/x-ndjson' --data-binary @f host/svc/total   many requests, one a line
+//	a client of Connect                                                            application/connect+json, +proto, +cbor, …
+//
+// Lines (application/x-ndjson, or application/jsonl):
+//
+//	{"result":{"n":1}}
+//	{"result":{"n":2}}
+//	{"error":{"code":"unavailable","message":"…"}}   the last one, if the stream failed
+//
+// Events (text/event-stream); ids count from 1 in each answer:
+//
+//	id: 1
+//	data: {"n":1}
+//
+//	:                                                when nothing came for 15 seconds: [Timeouts].Heartbeat
+//
+//	event: error                                     if the stream failed
+//	data: {"code":"unavailable","message":"…"}
+//
+//	event: end                                       always the last one: an EventSource should be closed now, or it asks again
+//	data: {"metadata":{"X-Sum":["3"]}}               the end's metadata, {} if none passes
+//
+// Connect (https://connectrpc.com/docs/protocol#streaming-rpcs), each message in an envelope, both ways:
+//
+//	flags  length, 4 bytes, big endian  message
+//	0      …                            a message; 1: gzip, as Connect-Content-Encoding says
+//	2      …                            from the bridge, the last one: {"error":{…},"metadata":{…}}, each if there is one
+//
+// Each item is flushed, and the next is asked for when it is written: a client that reads slowly slows the service down. Headers are
+// sent with the first item or the end, and no later than after a heartbeat; until then an error has a status of its own, but
+// for Connect, whose errors are in the last message from authentication on, under 200.
+//
+// A stream may last as long as it likes, or as Connect-Timeout-Ms says. It ends, and its handler is canceled, when its client
+// leaves or takes nothing for [Timeouts].Write, and when [Bridge.Drain] gives up waiting: then its last words are the error
+// unavailable. It counts as one call of [Limits].
+//
+// Both ways at once is for HTTP/2, with or without TLS. HTTP/1.1 carries it for clients that can; others send all, and read then.
+// While such a client sends, nothing tells that it left before the service asks for its next message.
 //
 // # Errors
 //

@@ -23,7 +23,11 @@ func (b *Bridge) Server(addr string) *http.Server {
 		IdleTimeout:       b.timeouts.Idle,
 		MaxHeaderBytes:    b.limits.Header,
 		Protocols:         protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: b.limits.PerConnection},
-		ErrorLog:          slog.NewLogLogger(b.log.Handler(), slog.LevelWarn),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: b.limits.PerConnection,
+			SendPingTimeout:      b.timeouts.Heartbeat, // a stream may be silent; a client that is gone without a word is not kept
+			PingTimeout:          b.timeouts.Heartbeat,
+		},
+		ErrorLog: slog.NewLogLogger(b.log.Handler(), slog.LevelWarn),
 	}
 }
