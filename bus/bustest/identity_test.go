@@ -37,15 +37,27 @@ func TestIdentityOverTheBus(t *testing.T) {
 	})
 	assert.NoError(t, service.Serve("svc.who", who))
 	assert.NoError(t, service.Serve("svc.admin", who))
+	stream := func(ctx context.Context, _ *whoRequest, send func(*whoReply) error) error {
+		return send(&whoReply{Who: middleware.IdentityFrom(ctx).Subject})
+	}
+	assert.NoError(t, service.Serve("svc.watch", endpoint.NewServerStream(endpoint.Emit(stream))))
 	name := func(r *http.Request) (context.Context, error) {
 		return httpbridge.Identify(r.Context(), &httpbridge.Identity{Subject: r.Header.Get("Authorization")}), nil
 	}
-	url := bridge(t, edge, httpbridge.Expose("svc.who"), httpbridge.WithAuth(name), httpbridge.WithIdentity("edge", key(1)))
+	url := bridge(t, edge, httpbridge.Expose("svc.who", "svc.watch"), httpbridge.WithJSONRPC(""), httpbridge.WithAuth(name), httpbridge.WithIdentity("edge", key(1)))
 
 	code, body := post(t, url+"/svc/who", `{}`, "Authorization", "ann", "Postbus-Identity", "mallory")
 	assert.Equal(t, code, 200, body)
 	assert.Equal(t, body, `{"who":"ann"}`)
 	value := <-seen
+
+	code, body = post(t, url+"/svc/watch", `{}`, "Authorization", "ann", "Accept", "text/event-stream")
+	assert.Equal(t, code, 200, body)
+	assert.Equal(t, body, "id: 1\ndata: {\"who\":\"ann\"}\n\nevent: end\ndata: {}\n\n")
+	code, body = post(t, url+"/rpc", `{"jsonrpc":"2.0","id":1,"method":"svc.who"}`, "Authorization", "bob")
+	assert.Equal(t, code, 200, body)
+	assert.Equal(t, body, `{"jsonrpc":"2.0","id":1,"result":{"who":"bob"}}`)
+	<-seen
 
 	replies := make(chan int, 100) // at once, so that they travel together
 	for range cap(replies) {
