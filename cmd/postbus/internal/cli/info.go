@@ -45,7 +45,7 @@ func (c *infoCmd) run(ctx context.Context, p *process) error {
 		return endpoint.Unavailable.Errorf("no instance of service %s answered", c.Service).WithReason(endpoint.ReasonNoResponders).
 			WithOutcome(endpoint.NotExecuted)
 	}
-	stats, err := statsOf(ctx, b.Conn(), c.Service)
+	stats, err := statsOf(ctx, b.Conn(), c.Service, len(found))
 	if err != nil {
 		p.logger().Debug("not all counters are known", "error", err)
 	}
@@ -109,6 +109,7 @@ type counters struct {
 type describedService struct {
 	info  endpoint.EndpointInfo
 	of    int // instances that have it
+	told  int // of these, that told their counters
 	total counters
 }
 
@@ -130,7 +131,10 @@ func describe(found []endpoint.Instance, stats map[string]*micro.Stats) *descrip
 				totals[e.Subject] = t
 			}
 			t.of++
-			t.total.add(c)
+			if c != nil {
+				t.told++
+				t.total.add(c)
+			}
 		}
 		d.Instances = append(d.Instances, one)
 	}
@@ -187,9 +191,6 @@ func countersOf(s *micro.Stats, subject string) *counters {
 
 // add sums up, but for quantiles: the worst instance's stand for all.
 func (c *counters) add(o *counters) {
-	if o == nil {
-		return
-	}
 	if n := c.Requests + o.Requests; n > 0 {
 		c.Mean = (c.Mean*float64(c.Requests) + o.Mean*float64(o.Requests)) / float64(n)
 	}

@@ -68,7 +68,12 @@ func (e *describedService) text(say func(string, ...any), instances int) {
 	row("response", string(i.Response))
 	row("errors", strings.Join(errs, ", "))
 	row("codecs", strings.Join(i.Codecs, ", "))
-	row("calls", e.total.text())
+	switch {
+	case e.told == e.of:
+		row("calls", e.total.text())
+	case e.told > 0:
+		row("calls", fmt.Sprintf("%s (%d of %d instances say so)", e.total.text(), e.told, e.of))
+	}
 }
 
 func (c *counters) text() string {

@@ -112,20 +112,17 @@ func TestGather_missing(t *testing.T) {
 	s := broker(t)
 	hang := make(chan struct{})
 	handler := func(wait bool) map[string]*endpoint.Endpoint {
-		return map[string]*endpoint.Endpoint{"slow.ask": endpoint.New(func(ctx context.Context, _ *struct{}) (*number, error) {
+		return map[string]*endpoint.Endpoint{"slow.ask": endpoint.New(func(context.Context, *struct{}) (*number, error) {
 			if wait {
-				select {
-				case <-hang:
-				case <-ctx.Done():
-				}
+				<-hang
 			}
 			return &number{1}, nil
 		})}
 	}
 	serve(t, s, handler(false))
 	lost := serve(t, s, handler(true))
+	t.Cleanup(func() { close(hang) })
 	r := run(t, to(s, "gather", "slow.ask", "--timeout", "300ms"))
-	close(hang)
 	assert.Equal(t, []any{r.code / 100, strings.Count(r.out, "\n")}, []any{1, 1})
 	assert.Contains(t, r.err, lost.ID())
 }

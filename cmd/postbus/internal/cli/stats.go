@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 )
 
-// statsSilence ends the wait for more instances that tell their counters.
+// statsSilence ends the wait for more instances, after the first that told its counters.
 const statsSilence = 250 * time.Millisecond
 
 // extra is what Postbus instances count beyond ADR-32.
@@ -23,8 +23,8 @@ type extra struct {
 	P99      int64  `json:"p99_ns"`
 }
 
-// statsOf asks the instances of a service for their counters, by instance. What does not answer is left out.
-func statsOf(ctx context.Context, nc *nats.Conn, service string) (map[string]*micro.Stats, error) {
+// statsOf asks the instances of a service, of which some are known, for their counters. What does not answer is left out.
+func statsOf(ctx context.Context, nc *nats.Conn, service string, known int) (map[string]*micro.Stats, error) {
 	found := map[string]*micro.Stats{}
 	inbox := nc.NewRespInbox()
 	sub, err := nc.SubscribeSync(inbox)
@@ -35,8 +35,8 @@ func statsOf(ctx context.Context, nc *nats.Conn, service string) (map[string]*mi
 	if err := nc.PublishRequest("$SRV.STATS."+service, inbox, nil); err != nil {
 		return nil, err
 	}
-	for {
-		m, err := next(ctx, sub)
+	for len(found) < known {
+		m, err := next(ctx, sub, len(found) > 0)
 		switch {
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders):
 			return found, ctx.Err()
@@ -48,10 +48,14 @@ func statsOf(ctx context.Context, nc *nats.Conn, service string) (map[string]*mi
 			found[s.ID] = &s
 		}
 	}
+	return found, nil
 }
 
-func next(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, statsSilence)
-	defer cancel()
+func next(ctx context.Context, sub *nats.Subscription, hurry bool) (*nats.Msg, error) {
+	if hurry {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, statsSilence)
+		defer cancel()
+	}
 	return sub.NextMsgWithContext(ctx)
 }
