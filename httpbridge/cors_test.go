@@ -86,7 +86,9 @@ func TestCORS_answers(t *testing.T) {
 		assert.True(t, !has(exposed, "*"))
 	}
 	assert.Equal(t, ran, 1)
-	assert.Equal(t, s.preflight(t, "/svc/count", app).header.Get("Access-Control-Max-Age"), "0")
+	asked := s.preflight(t, "/svc/count", app, "Access-Control-Request-Private-Network", "true").header
+	assert.Equal(t, asked.Get("Access-Control-Max-Age"), "0")
+	assert.Equal(t, asked.Get("Access-Control-Allow-Private-Network"), "", "off by default")
 
 	r := s.post(t, "/svc/count", `{}`, "Origin", "https://evil.example")
 	failed(t, r, 403, endpoint.PermissionDenied)
