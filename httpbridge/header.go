@@ -20,7 +20,7 @@ import (
 // By default in is traceparent, tracestate and baggage, and out is empty; a bridge at the edge of trust may say
 // "!traceparent".
 //
-// Authorization, Set-Cookie, Forwarded, X-Forwarded-… and Access-Control-… pass only when named exactly, not by a star.
+// Authorization, X-API-Key, Set-Cookie, Forwarded, X-Forwarded-… and Access-Control-… pass only when named exactly, not by a star.
 // Never, by any name, pass: headers of the connection (RFC 9110, 7.6.1), Cookie, Host, Accept, Accept-Encoding, Content-Type,
 // Content-Encoding, Content-Length, Connect-…, Grpc-…, Trailer-…, and what belongs to the bus or to this bridge: Nats-…, Rpc-…,
 // Status, Description, Postbus-…. Naming one of those exactly is a fault.
@@ -133,7 +133,7 @@ func neverPasses(name string) bool {
 
 func onlyByName(name string) bool {
 	switch name {
-	case "Authorization", "Set-Cookie", "Forwarded", "X-Real-Ip":
+	case "Authorization", "X-Api-Key", "Set-Cookie", "Forwarded", "X-Real-Ip":
 		return true
 	}
 	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Access-Control-")

@@ -261,7 +261,7 @@ func TestHostile_headers(t *testing.T) {
 	c := newCastle(t)
 	smuggled := append([]string{
 		"Postbus-Identity", "forged", "postbus-identity", "forged", "Nats-Msg-Id", "1", "nats-rollup", "all", "Rpc-Timeout", "1n", "RPC-Stream", "1", "Rpc-Ack", "$SYS.x",
-		"Status", "503", "Description", "No Responders", "Grpc-Timeout", "1n", "Trailer-X", "x", "Access-Control-Allow-Origin", "*", "X-Fine", "yes",
+		"Status", "503", "Description", "No Responders", "Grpc-Timeout", "1n", "Trailer-X", "x", "Access-Control-Allow-Origin", "*", "X-Fine", "yes", "X-API-Key", "k",
 	}, good...)
 	for _, ask := range []func() reply{
 		func() reply { return c.do(t, http.MethodPost, "/svc/add", `{"a":1}`, smuggled...) },

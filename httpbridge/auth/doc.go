@@ -27,5 +27,5 @@
 //	keys can't be fetched  503  with Retry-After: nobody can tell whether the token is good
 //
 // Which of a fixed list of things is wrong with a token is told; what was compared with what is logged only. Credentials
-// never pass on to the bus, nor into logs.
+// go into no log, and to no service unless httpbridge.WithHeaders names their header.
 package auth
