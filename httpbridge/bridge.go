@@ -225,6 +225,9 @@ func (x *exchange) rescue() {
 		return
 	}
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		if x.down != nil {
+			x.down.abandon()
+		}
 		panic(p) // net/http's own way to end a request
 	}
 	x.fail(endpoint.Recovered(p))

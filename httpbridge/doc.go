@@ -68,7 +68,7 @@
 //	{"result":{"n":2}}
 //	{"error":{"code":"unavailable","message":"…"}}   the last one, if the stream failed
 //
-// Events (text/event-stream); ids count from 1 in each answer:
+// Events (text/event-stream); ids count from 1 in each answer, and Last-Event-Id reaches the endpoint if [WithHeaders] names it:
 //
 //	id: 1
 //	data: {"n":1}

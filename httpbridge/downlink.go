@@ -175,9 +175,20 @@ func (d *downlink) gone() error {
 	return endpoint.Canceled.Wrap(d.lost, "the client left, or does not read")
 }
 
-// talks reports whether what is left to be said is said in the stream.
+// talks reports whether what is left to be said is said in the stream. If not, the answer is somebody else's from now on.
 func (d *downlink) talks() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.begun || d.format.inBand()
+	if d.begun || d.format.inBand() {
+		return true
+	}
+	d.ended = true
+	return false
+}
+
+// abandon keeps a pulse from writing to an answer that is over.
+func (d *downlink) abandon() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
 }

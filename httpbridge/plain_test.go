@@ -96,9 +96,9 @@ func TestLines_up(t *testing.T) {
 		assert.Equal(t, s.post(t, "/svc/double", `{"n":7}`).body, "{\"result\":{\"n\":14}}\n")
 
 		assert.Contains(t, failed(t, up("/svc/total", "{\"n\":1}\n{\"n\":x}\n"), 400, endpoint.InvalidArgument), "offset")
-		failed(t, up("/svc/total", "{\"n\":1}\n{\"n\":13}\n"+strings.Repeat("{\"n\":1}\n", 100000)), 400, endpoint.FailedPrecondition)
+		failed(t, up("/svc/total", "{\"n\":1}\n{\"n\":13}\n"+strings.Repeat("{\"n\":1}\n", 30000)), 400, endpoint.FailedPrecondition)
 		failed(t, up("/svc/total", `{"n":`+strings.Repeat(" ", 1<<20)+"1}\n"), 413, endpoint.ResourceExhausted)
-		failed(t, up("/svc/total", gzipped(t, strings.Repeat("x", 16<<20)), "Content-Encoding", "gzip"), 413, endpoint.ResourceExhausted)
+		failed(t, up("/svc/total", gzipped(t, strings.Repeat("x", 2<<20)), "Content-Encoding", "gzip"), 413, endpoint.ResourceExhausted)
 		failed(t, up("/svc/total", "plain", "Content-Encoding", "gzip"), 400, endpoint.InvalidArgument)
 	}, httpbridge.Expose("svc.*"))
 }

@@ -18,8 +18,8 @@ import (
 	"postbus.example/internal/assert"
 )
 
-// told streams n items with metadata before and after, and fails if n is negative.
-func told(ctx context.Context, r *number) iter.Seq2[*number, error] {
+// telling streams n items with metadata before and after, and fails if n is negative.
+func telling(ctx context.Context, r *number) iter.Seq2[*number, error] {
 	return func(yield func(*number, error) bool) {
 		c := endpoint.FromContext(ctx)
 		c.Reply.Add("X-Said", "a")
@@ -40,7 +40,7 @@ func told(ctx context.Context, r *number) iter.Seq2[*number, error] {
 
 func TestStream_metadata(t *testing.T) {
 	m := endpoint.NewMux()
-	serve(t, m, "svc.told", endpoint.NewServerStream(told))
+	serve(t, m, "svc.told", endpoint.NewServerStream(telling))
 	serve(t, m, "svc.one", endpoint.NewClientStream(func(ctx context.Context, in iter.Seq2[*number, error]) (*number, error) {
 		endpoint.FromContext(ctx).Reply.Set("X-Said", "one")
 		return total(ctx, in)
@@ -326,5 +326,39 @@ func (s *site) listen(t testing.TB, accept string, kv ...string) (resp *http.Res
 	return resp, bufio.NewReader(resp.Body), func() {
 		cancel()
 		assert.NoError(t, resp.Body.Close())
+	}
+}
+
+// TestUpload_answeredEarly answers a client that has more to say, when the service has heard enough.
+func TestUpload_answeredEarly(t *testing.T) {
+	overAll(t, newStreams(t), func(t *testing.T, s *site) {
+		t.Helper()
+		for kind, one := range map[string]string{"application/connect+json": messages(`{"n":13}`), "application/x-ndjson": "{\"n\":13}\n"} {
+			body, up := io.Pipe()
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/svc/total", body)
+			assert.NoError(t, err)
+			r.Header.Set("Content-Type", kind)
+			r.Header.Set("Accept-Encoding", "identity")
+			go func() { _, _ = io.WriteString(up, one) }()
+			began := time.Now()
+			got := s.send(t, r) // while nothing says that the body ends
+			assert.True(t, time.Since(began) < 5*time.Second, "at once")
+			_ = up.Close()
+			if kind == "application/x-ndjson" {
+				failed(t, got, 400, endpoint.FailedPrecondition)
+			} else {
+				ended(t, got).failed(t, endpoint.FailedPrecondition)
+			}
+		}
+	}, httpbridge.Expose("svc.*"))
+}
+
+// TestUpload_poison holds that a request whose body was not waited for does no harm to the next one on its connection.
+func TestUpload_poison(t *testing.T) {
+	s := start(t, newStreams(t), httpbridge.Expose("svc.*"))
+	for i := range 500 {
+		rest := strings.Repeat(messages(`{"n":1}`), i%5)
+		s.connect(t, "/svc/total", messages(`{"n":13}`)+rest).failed(t, endpoint.FailedPrecondition)
+		assert.True(t, s.connect(t, "/svc/count", messages(`{"n":1}`)).err == nil, "the next one")
 	}
 }

@@ -77,6 +77,9 @@ func (u *uplink) messages(mediaType string) iter.Seq2[*codec.Payload, error] {
 // Read reads from the body, and notes when a message begins, for the clock to see that it doesn't take for ever. A body that
 // broke off is an error of its own, so that only one that ended too early looks like that.
 func (u *uplink) Read(p []byte) (int, error) {
+	if u.x.r.Body == nil { // of a request that no server read
+		return 0, io.EOF
+	}
 	n, err := u.x.r.Body.Read(p)
 	if err == io.ErrUnexpectedEOF { //nolint:errorlint // itself: net/http's, for a body that broke off
 		err = endpoint.Canceled.Wrap(err, "the client left")
