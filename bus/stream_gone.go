@@ -54,12 +54,16 @@ func (x *serverStream) ask() {
 	}
 }
 
-// part tells the services of our streams that their caller leaves, as long as it may be told.
+// part ends our streams and tells their services that the caller leaves, as long as they may be told. What these answer comes too late:
+// it was not they who ended anything.
 func (m *replyMux) part() {
 	for _, s := range *m.table.Load() {
 		s.mu.Lock()
 		h := s.ack
 		stream := s.secret != 0 && s.sink != nil && !s.left
+		if stream {
+			s.give(nil)
+		}
 		s.mu.Unlock()
 		if stream && h != nil {
 			m.acked.cancel(h)
