@@ -72,16 +72,19 @@ func (x *exchange) foreign(t *target) error {
 		return err
 	}
 	defer v.end()
-	c := &Call{x: x, v: &v, t: t, kind: kind}
+	c := &Call{x: x, v: &v, t: t, kind: kind, up: &uplink{x: x}}
 	x.called = c
 	body := &foreignBody{x: x, v: &v}
+	if kind.StreamsIn() {
+		body.up = c.up
+	}
 	r := x.r.WithContext(v.ctx)
 	r.Body = body
 	if x.endless {
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Time{}) // that of each write remains
 	}
 	defer func() {
-		if body.end(); x.unread {
+		if x.unread {
 			x.readUntil(time.Now().Add(patience)) // net/http looks at what is left
 		}
 		if c.fault == nil && body.fault != nil {

@@ -3,35 +3,32 @@ package httpbridge
 import (
 	"io"
 	"net/http"
-	"sync"
 	"time"
 )
 
-// foreignBody is the body that another protocol reads, maybe in a goroutine that outlives its call. Its errors are the bridge's.
+// foreignBody is the body that another protocol reads. Its errors are the bridge's.
 type foreignBody struct {
-	x *exchange
-	v *visit
-
-	mu    sync.Mutex
-	over  bool
+	x     *exchange
+	v     *visit
+	up    *uplink // of a stream of messages, which are read beside the answer; nil for one message
 	fault error
-	busy  sync.Mutex // held while it is read
 }
 
 func (b *foreignBody) Read(p []byte) (n int, err error) {
-	b.busy.Lock()
-	defer b.busy.Unlock()
-	if b.ended() {
-		return 0, http.ErrBodyReadAfterClose
+	from := io.Reader(b.x.r.Body)
+	if b.up != nil {
+		from = b.up
 	}
 	err = b.v.life.read(func() (err error) {
-		n, err = b.x.r.Body.Read(p)
+		n, err = from.Read(p)
 		return err
 	})
 	switch {
 	case err == io.EOF: //nolint:errorlint // itself
-		b.x.unread = false
-	case err != nil && !b.ended():
+		if b.x.unread = false; b.up != nil {
+			b.up.ended.Store(true)
+		}
+	case err != nil && (b.up == nil || !b.up.stopped()):
 		b.fault = b.x.attributed(b.x.readFault(b.v.bounded, err))
 		err = b.fault
 	}
@@ -40,24 +37,6 @@ func (b *foreignBody) Read(p []byte) (n int, err error) {
 
 // Close leaves the rest to net/http.
 func (b *foreignBody) Close() error { return nil }
-
-func (b *foreignBody) ended() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.over
-}
-
-// end interrupts who reads, and waits until nobody does.
-func (b *foreignBody) end() {
-	b.mu.Lock()
-	b.over = true
-	b.mu.Unlock()
-	if !b.busy.TryLock() {
-		b.x.readUntil(past())
-		b.busy.Lock()
-	}
-	b.busy.Unlock()
-}
 
 // foreignWriter bounds each write of another protocol.
 type foreignWriter struct {

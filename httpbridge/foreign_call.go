@@ -18,6 +18,7 @@ type Call struct {
 	v       *visit
 	t       *target
 	kind    endpoint.Kind
+	up      *uplink // of requests that are many
 	header  http.Header
 	trailer http.Header
 	fault   error
@@ -52,7 +53,7 @@ func (c *Call) ServerStream(p *codec.Payload) iter.Seq2[*codec.Payload, error] {
 // ClientStream calls an endpoint that has one reply to many requests, which are of a media type. An error that in yields ends the
 // call.
 func (c *Call) ClientStream(mediaType string, in iter.Seq2[*codec.Payload, error]) (reply *codec.Payload, err error) {
-	c.stream(&stream{kind: endpoint.ClientStreamKind, media: mediaType, many: in})(func(p *codec.Payload, e error) bool {
+	c.stream(&stream{kind: endpoint.ClientStreamKind, media: mediaType, up: c.up, many: in})(func(p *codec.Payload, e error) bool {
 		reply, err = p, e
 		return true
 	})
@@ -62,7 +63,7 @@ func (c *Call) ClientStream(mediaType string, in iter.Seq2[*codec.Payload, error
 // BidiStream calls an endpoint that has many replies to many requests, which are of a media type. An error that in yields ends
 // the call.
 func (c *Call) BidiStream(mediaType string, in iter.Seq2[*codec.Payload, error]) iter.Seq2[*codec.Payload, error] {
-	return c.stream(&stream{kind: endpoint.BidiStreamKind, media: mediaType, many: in})
+	return c.stream(&stream{kind: endpoint.BidiStreamKind, media: mediaType, up: c.up, many: in})
 }
 
 func (c *Call) stream(s *stream) iter.Seq2[*codec.Payload, error] {

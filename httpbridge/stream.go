@@ -107,7 +107,7 @@ func (s *stream) replies(ctx context.Context) iter.Seq2[*codec.Payload, error] {
 func (s *stream) input() iter.Seq2[*codec.Payload, error] {
 	switch {
 	case s.many != nil:
-		return s.many
+		return s.up.input(s.many)
 	case s.up != nil:
 		return s.up.messages(s.media)
 	}

@@ -38,6 +38,28 @@ type uplink struct {
 
 // messages is the call's input. It may be ranged over once.
 func (u *uplink) messages(mediaType string) iter.Seq2[*codec.Payload, error] {
+	return u.input(func(yield func(*codec.Payload, error) bool) {
+		for {
+			data, err := u.next()
+			switch {
+			case err == io.EOF: //nolint:errorlint // itself: what wraps one is a body that broke off
+				u.since.Store(0)
+				u.ended.Store(true)
+				return
+			case err != nil:
+				u.since.Store(0)
+				yield(nil, u.fault(err))
+				return
+			}
+			if !yield(&codec.Payload{MediaType: mediaType, Data: data}, nil) {
+				return
+			}
+		}
+	})
+}
+
+// input is the call's input, whoever makes messages of the body. It may be ranged over once.
+func (u *uplink) input(messages iter.Seq2[*codec.Payload, error]) iter.Seq2[*codec.Payload, error] {
 	return func(yield func(*codec.Payload, error) bool) {
 		done := make(chan struct{})
 		u.mu.Lock()
@@ -51,23 +73,9 @@ func (u *uplink) messages(mediaType string) iter.Seq2[*codec.Payload, error] {
 			return
 		}
 		defer close(done)
-		for {
-			data, err := u.next()
+		for p, err := range messages {
 			u.since.Store(0)
-			switch {
-			case err == io.EOF: //nolint:errorlint // itself: what wraps one is a body that broke off
-				u.ended.Store(true)
-				return
-			case err != nil:
-				yield(nil, u.fault(err))
-				return
-			}
-			p := &codec.Payload{MediaType: mediaType, Data: data}
-			if err := textual(p); err != nil {
-				yield(nil, err)
-				return
-			}
-			if !yield(p, nil) {
+			if !yield(p, err) {
 				return
 			}
 		}
@@ -120,6 +128,13 @@ func (u *uplink) interrupt() {
 
 // whole reports whether the connection can be kept.
 func (u *uplink) whole() bool { return u.ended.Load() && !u.cut.Load() }
+
+// stopped reports whether what is read makes no difference any more.
+func (u *uplink) stopped() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.over
+}
 
 // hurry ends a message that began too long ago.
 func (u *uplink) hurry() {

@@ -147,4 +147,7 @@ func TestStreamsEndEarly(t *testing.T) {
 		_ = both.CloseRequest()
 		_ = both.CloseResponse()
 	})
+	for _, r := range s.log.all() { // that nobody reads on is no failure
+		assert.Contains(t, r, "code=failed_precondition")
+	}
 }

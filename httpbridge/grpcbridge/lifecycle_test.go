@@ -39,9 +39,14 @@ func newHeld(t testing.TB) (*held, *endpoint.Mux) {
 		return &text{}, h.wait(ctx)
 	}))
 	serve(t, m, "acme.Words.Each", endpoint.NewBidiStream(endpoint.Emit(
-		func(ctx context.Context, _ iter.Seq2[*text, error], send func(*number) error) error {
+		func(ctx context.Context, in iter.Seq2[*text, error], send func(*number) error) error {
 			_ = send(&number{})
-			return h.wait(ctx)
+			h.began <- struct{}{}
+			for range in { // what it waits for most of the time
+			}
+			<-ctx.Done()
+			h.ended <- ctx.Err()
+			return ctx.Err()
 		})))
 	return h, m
 }
@@ -163,11 +168,11 @@ func TestStreamsTakeTheirTime(t *testing.T) {
 
 // A message that does not come is waited for as long as the bridge waits for a body, and until it is drained.
 func TestStalledMessage(t *testing.T) {
-	stalled := func(s *site) (status, message string) {
+	stalled := func(s *site, method string) (status, message string) {
 		body, stop := io.Pipe()
 		defer stop.Close()
 		go func() { _, _ = stop.Write([]byte("\x00\x00\x00\x00\x06\x0a")) }()
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/acme.Words/Upper", body)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/acme.Words/"+method, body)
 		assert.NoError(t, err)
 		r.Header.Set("Content-Type", "application/grpc")
 		resp, err := http2(t).Do(r)
@@ -177,8 +182,11 @@ func TestStalledMessage(t *testing.T) {
 		return resp.Trailer.Get("Grpc-Status"), resp.Trailer.Get("Grpc-Message")
 	}
 	s := start(t, newMux(t), httpbridge.WithTimeouts(httpbridge.Timeouts{Body: 20 * time.Millisecond}))
-	status, message := stalled(s)
-	assert.Equal(t, status+" "+message, "4 the body did not arrive in time")
+	for _, method := range []string{"Upper", "Letters", "Join", "Each"} {
+		status, message := stalled(s, method)
+		assert.Equal(t, status, "4", method)
+		assert.Contains(t, message, "did not arrive in time")
+	}
 	assert.Contains(t, s.log.all()[0], "deadline_exceeded", "did not arrive in time")
 
 	entered := make(chan struct{})
@@ -188,7 +196,7 @@ func TestStalledMessage(t *testing.T) {
 	}))
 	over := make(chan string)
 	go func() {
-		status, message := stalled(s)
+		status, message := stalled(s, "Upper")
 		over <- status + " " + message
 	}()
 	<-entered
