@@ -45,11 +45,12 @@ func newProtocol(limit int) *protocol {
 	}}
 }
 
-// Speaks knows both protocols by their content type. What only begins like one of them is no gRPC, and gets an answer of the
-// bridge's own, where a refusal has its status.
+// Speaks knows both protocols by their content type. What only begins like one of them, or is of a codec that nobody has, is
+// no gRPC, and gets an answer of the bridge's own, where a refusal has its status.
 func (*protocol) Speaks(r *http.Request) bool {
-	t, _, _ := strings.Cut(r.Header.Get("Content-Type"), "+")
-	return strings.EqualFold(t, "application/grpc") || strings.EqualFold(t, "application/grpc-web")
+	name, messages, given := strings.Cut(strings.ToLower(r.Header.Get("Content-Type")), "+")
+	return (name == "application/grpc" || name == "application/grpc-web") &&
+		(!given || messages == "proto" || messages == "json" || messages == "cbor")
 }
 
 // Serve answers with the handler of the call's kind.

@@ -152,7 +152,7 @@ func silent(t testing.TB) *endpoint.Mux {
 func FuzzGRPC(f *testing.F) {
 	const auth = " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\nContent-Type: application/grpc"
 	for _, method := range []string{"Upper", "Letters", "Join", "Each", "None"} {
-		for _, head := range []string{"\r\nTe: trailers", "-web+proto\r\nX-Grpc-Web: 1", "+json\r\nGrpc-Timeout: 1S", "\r\nGrpc-Encoding: gzip\r\nGrpc-Accept-Encoding: gzip", "-web-text", "+x", "; charset=utf-8", "C"} {
+		for _, head := range []string{"\r\nTe: trailers", "-web+proto\r\nX-Grpc-Web: 1", "+json\r\nGrpc-Timeout: 1S", "\r\nGrpc-Encoding: gzip\r\nGrpc-Accept-Encoding: gzip", "-web-text", "+x", "; charset=utf-8", "C", "+\""} {
 			for _, body := range []string{"", "\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x03\x0a\x01x", "\x01\x00\x00\x00\x01x", "\x80\x00\x00\x00\x00", "\x00\xff\xff\xff\xff", "AAAAAAA="} {
 				f.Add("POST /acme.Words/"+method+auth+head, []byte(body), method != "Join")
 			}
