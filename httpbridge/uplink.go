@@ -75,7 +75,14 @@ func (u *uplink) input(messages iter.Seq2[*codec.Payload, error]) iter.Seq2[*cod
 		defer close(done)
 		for p, err := range messages {
 			u.since.Store(0)
-			if !yield(p, err) {
+			if err == nil {
+				err = textual(p)
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(p, nil) {
 				return
 			}
 		}
