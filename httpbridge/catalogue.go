@@ -41,6 +41,9 @@ func (c *catalogue) next(instances []endpoint.Instance, exposes func(string) boo
 	if n.entries == nil {
 		n.entries = map[string]*published{}
 	}
+	if len(n.entries) >= maxKnown { // whose names change with each deploy make room again
+		maps.DeleteFunc(n.entries, func(_ string, p *published) bool { return n.round-p.round > missable })
+	}
 	for _, i := range instances {
 		for _, e := range i.Endpoints {
 			old := n.entries[e.Subject]

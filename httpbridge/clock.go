@@ -82,10 +82,13 @@ func stuck(since int64, now time.Time, limit time.Duration) bool {
 }
 
 // stop returns when the clock won't touch the connection any more; only a pulse may be under way, which the downlink's lock
-// is for.
+// is for, and which nobody looks after from now on.
 func (c *clock) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true
 	c.timer.Stop()
+	if c.s.down != nil {
+		c.s.down.hurry()
+	}
 }

@@ -15,6 +15,8 @@ import (
 type components struct {
 	named map[string]json.RawMessage
 	taken map[string]meaning // by what generators leave of names
+	given map[meaning]string // to what was wanted
+	next  map[string]int     // the number to try next behind a name that is taken
 	rival map[string]bool    // the same, of definitions that stand for different things
 }
 
@@ -37,6 +39,8 @@ func newComponents(messages []*message) *components {
 	c := &components{
 		named: map[string]json.RawMessage{"Error": errorSchema},
 		taken: map[string]meaning{},
+		given: map[meaning]string{},
+		next:  map[string]int{},
 		rival: map[string]bool{},
 	}
 	c.name("Error", sha256.Sum256(errorSchema))
@@ -75,36 +79,53 @@ func newMessage(service, name string, schema json.RawMessage) *message {
 			m.defs[d.name] = d.value
 		}
 	}
-	for name := range m.defs {
-		m.prints[name] = m.fingerprint(name)
+	if len(m.defs) > maxDefinitions {
+		return nil
 	}
+	m.fingerprint()
 	return m
 }
 
-// fingerprint is of a definition and of all that it leads to.
-func (m *message) fingerprint(name string) [sha256.Size]byte {
-	seen := []string{name}
-	var all []member
-	var root json.RawMessage // if it leads there, to which nothing else is equal
-	for i := 0; i < len(seen); i++ {
-		def := m.defs[seen[i]]
-		all = append(all, member{seen[i], quote(string(def))})
+// maxDefinitions is how many definitions a schema may have that is described.
+const maxDefinitions = 1000
+
+// fingerprint marks each definition by what it says, and by what all that it leads to says.
+func (m *message) fingerprint() {
+	refs, marks := map[string][]string{}, map[string]string{}
+	mark := func(text json.RawMessage) string {
+		sum := sha256.Sum256(text)
+		return string(sum[:])
+	}
+	for name, def := range m.defs {
+		marks[name] = mark(def)
 		m.walk(def, func(ref string) string {
-			if ref == "" {
-				root = m.root
-			} else if _, ok := m.defs[ref]; ok && !slices.Contains(seen, ref) {
-				seen = append(seen, ref)
-			}
+			refs[name] = append(refs[name], ref)
 			return ""
 		})
-		if i == 0 {
-			all[0].name = "" // who refers to it does by its component's name
+	}
+	for name := range m.defs {
+		order, seen := []string{name}, map[string]bool{name: true}
+		root := "" // if it leads there, to which nothing else is equal
+		all := sha256.New()
+		for i := 0; i < len(order); i++ {
+			def := order[i]
+			for _, ref := range refs[def] {
+				switch {
+				case ref == "":
+					root = m.name + "\x00" + mark(m.root)
+				case !seen[ref]:
+					seen[ref] = true
+					order = append(order, ref)
+				}
+			}
+			if i > 0 { // who refers to the first does by its component's name
+				all.Write([]byte(def))
+			}
+			all.Write([]byte("\x00" + marks[def]))
 		}
+		all.Write([]byte(root))
+		m.prints[name] = [sha256.Size]byte(all.Sum(nil))
 	}
-	if root != nil {
-		all = append(all, member{m.name, quote(string(root))})
-	}
-	return sha256.Sum256(writeObject(all))
 }
 
 // add gives a message's schemas their names and writes them.
@@ -135,18 +156,19 @@ func (c *components) add(m *message) {
 
 // name finds a free name, or the one that stands for the same already.
 func (c *components) name(want string, mark [sha256.Size]byte) (name string, fresh bool) {
+	if name, there := c.given[meaning{want, mark}]; there {
+		return name, false
+	}
 	name = want
-	for i := 2; ; i++ {
-		other, there := c.taken[bareName(name)]
+	for {
 		mine := meaning{name, mark}
-		if !there {
-			c.taken[bareName(name)] = mine
-			return name, true
+		other, there := c.taken[bareName(name)]
+		if !there || other == mine {
+			c.taken[bareName(name)], c.given[meaning{want, mark}] = mine, name
+			return name, !there
 		}
-		if other == mine {
-			return name, false
-		}
-		name = want + "_" + strconv.Itoa(i)
+		c.next[want] = max(c.next[want], 1) + 1
+		name = want + "_" + strconv.Itoa(c.next[want])
 	}
 }
 

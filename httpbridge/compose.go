@@ -54,6 +54,9 @@ func compose(s *shape, fields []field, body []byte) ([]byte, error) {
 	if len(body) == 0 {
 		return writeObject(members), nil
 	}
+	if err := unicodeFault(body); err != nil {
+		return nil, wrongf("the body joins the fields of the path and the query, but %v", err)
+	}
 	rest, err := membersOf(body)
 	if err != nil {
 		return nil, wrongf("the body joins the fields of the path and the query, but %v", err)

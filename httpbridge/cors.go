@@ -138,9 +138,6 @@ func (c *cors) complete(s *settings) {
 		vary:          one("Origin"),
 		preflightVary: one("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers", "Access-Control-Request-Private-Network"),
 	}
-	if c.any {
-		c.lists.vary = nil // the answer is the same for all
-	}
 }
 
 // cross sets what lets a page read the answer. It reports whether the request was a preflight, and is answered.

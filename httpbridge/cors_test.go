@@ -132,7 +132,7 @@ func TestCORS_any(t *testing.T) {
 	assert.Equal(t, r.status, 200)
 	assert.Equal(t, r.header.Get("Access-Control-Allow-Origin"), "*")
 	assert.Equal(t, r.header.Get("Access-Control-Expose-Headers"), "*")
-	assert.Equal(t, r.header.Values("Vary"), []string{"Accept-Encoding"})
+	assert.Equal(t, r.header.Values("Vary"), []string{"Origin", "Accept-Encoding"})
 	failed(t, s.do(t, http.MethodPost, "/svc/add", "{}", "Origin", "https://any.example", "Content-Type", "text/plain"), 415, endpoint.Unknown)
 }
 

@@ -110,6 +110,7 @@ func (d *downlink) end(e *endpoint.Error) error {
 	}
 	d.ended = true
 	d.begin(true)
+	d.hurry() // the clock has stopped, or never ran
 	d.writing()
 	return d.written(d.format.end(e, d.trailer()))
 }
@@ -136,6 +137,9 @@ func (d *downlink) begin(known bool) {
 	_ = d.rc.SetWriteDeadline(time.Time{}) // the server's is for whole replies; the clock watches each write
 	x.w.WriteHeader(http.StatusOK)
 }
+
+// hurry bounds what is written from now on.
+func (d *downlink) hurry() { _ = d.rc.SetWriteDeadline(time.Now().Add(d.x.timeouts.Write)) }
 
 // trailer is the metadata for the end (lock held).
 func (d *downlink) trailer() http.Header {

@@ -14,7 +14,7 @@ func (x *exchange) give(mediaType string, data []byte) {
 		return
 	}
 	h := x.w.Header()
-	if h["Etag"] == nil {
+	if h.Get("ETag") == "" {
 		x.set("Etag", etagOf(data, x.zips(mediaType, data)))
 	}
 	if h["Cache-Control"] == nil {
@@ -55,7 +55,7 @@ func etagOf(data []byte, zipped bool) string {
 func matches(lines []string, etag string) bool {
 	for tag := range strings.SplitSeq(strings.Join(lines, ","), ",") {
 		tag = strings.TrimSpace(tag)
-		if tag == "*" || strings.TrimPrefix(tag, "W/") == strings.TrimPrefix(etag, "W/") {
+		if tag == "*" || tag != "" && strings.TrimPrefix(tag, "W/") == strings.TrimPrefix(etag, "W/") {
 			return true
 		}
 	}

@@ -20,13 +20,13 @@ func newFields(m *message) *fieldSet {
 		return f
 	}
 	f.shape = newShape(m.root)
-	r := &schemaReader{root: m.root}
-	r.defs = r.object(r.member(m.root, "$defs"))
+	r := newSchemaReader(m.root)
 	f.root = r.object(r.resolve(m.root))
 	for _, part := range f.root {
 		switch part.name {
 		case "properties":
 			f.fields = r.object(part.value)
+			f.fields = f.fields[:min(len(f.fields), maxDefinitions)]
 		case "required":
 			_ = json.Unmarshal(part.value, &f.required) // what is no list of names requires nothing
 		}

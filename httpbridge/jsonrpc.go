@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"postbus.example/codec"
@@ -95,6 +96,7 @@ type rpcCalls struct {
 	*visit
 
 	deadline time.Time
+	replied  atomic.Int64 // bytes
 }
 
 // answer returns nil if nothing is to be said.
@@ -144,7 +146,7 @@ func (c *rpcCalls) call(r rpcEntry, w http.ResponseWriter) []byte {
 		w = &unwritten{}
 	}
 	x := &exchange{Bridge: c.Bridge, w: w, r: c.r, client: c.client, start: c.start, subject: r.method}
-	result, err := c.result(x, r)
+	result, err := c.afforded(x, r)
 	if err != nil {
 		err = x.attributed(err)
 		_, status := public(err)

@@ -11,9 +11,11 @@ import (
 // shape is what a published schema says of a request's fields, as far as plain text can become them. Schemas come from
 // whoever serves: what is not understood is left alone.
 type shape struct {
-	fields []shapeField // in the order of the schema
-	others *kind        // what additionalProperties say; nil: nothing
-	list   bool         // the request itself is an array
+	fields []shapeField   // in the order of the schema
+	named  map[string]int // the fields
+	folded map[string]int // the same, regardless of case: the first of a name
+	others *kind          // what additionalProperties say; nil: nothing
+	list   bool           // the request itself is an array
 }
 
 type shapeField struct {
@@ -32,18 +34,14 @@ func (s *shape) field(name string) (string, *kind) {
 	if s == nil {
 		return name, nil
 	}
-	for _, f := range s.fields {
-		if f.name == name {
-			return f.name, f.kind
-		}
+	i, there := s.named[name]
+	if !there {
+		i, there = s.folded[fold(name)]
 	}
-	folded := fold(name)
-	for _, f := range s.fields {
-		if fold(f.name) == folded {
-			return f.name, f.kind
-		}
+	if !there {
+		return name, s.others
 	}
-	return name, s.others
+	return s.fields[i].name, s.fields[i].kind
 }
 
 // shapeCache keeps the shape of the latest schema.
@@ -68,12 +66,15 @@ func (c *shapeCache) of(schema json.RawMessage) *shape {
 
 // newShape returns nil for what is no schema of an object or array.
 func newShape(schema json.RawMessage) *shape {
-	r := &schemaReader{root: schema}
-	r.defs = r.object(r.member(schema, "$defs"))
+	r := newSchemaReader(schema)
 	n := r.resolve(schema)
-	s := &shape{list: slices.Equal(r.kind(schema, 0).concrete(), []string{"array"})}
-	for _, p := range r.object(r.member(n, "properties")) {
+	s := &shape{named: map[string]int{}, folded: map[string]int{}, list: slices.Equal(r.kind(schema, 0).concrete(), []string{"array"})}
+	for i, p := range r.object(r.member(n, "properties")) {
 		s.fields = append(s.fields, shapeField{p.name, r.kind(p.value, 0)})
+		s.named[p.name] = i
+		if _, twice := s.folded[fold(p.name)]; !twice {
+			s.folded[fold(p.name)] = i
+		}
 	}
 	if others := r.member(n, "additionalProperties"); len(others) > 0 && others[0] == '{' {
 		s.others = r.kind(others, 0)
@@ -89,11 +90,23 @@ func (k *kind) concrete() []string {
 // schemaReader reads one schema. References lead to $defs of the root, or to the root.
 type schemaReader struct {
 	root json.RawMessage
-	defs []member
+	defs map[string]json.RawMessage
+	left int // bytes that may still be read
+}
+
+func newSchemaReader(root json.RawMessage) *schemaReader {
+	r := &schemaReader{root: root, left: maxSchemaRead, defs: map[string]json.RawMessage{}}
+	for _, d := range r.object(r.member(root, "$defs")) {
+		r.defs[d.name] = d.value
+	}
+	return r
 }
 
 // maxSchemaDepth bounds how deep a schema is followed; fields of a request lie near its root.
 const maxSchemaDepth = 8
+
+// maxSchemaRead bounds in bytes what is read of one schema, since each of its parts may lead to others that lead back.
+const maxSchemaRead = 4 << 20
 
 func (r *schemaReader) object(data json.RawMessage) []member {
 	members, err := membersOf(data)
@@ -129,12 +142,10 @@ func (r *schemaReader) at(ref string) json.RawMessage {
 		return r.root
 	}
 	name, ok := strings.CutPrefix(ref, "#/$defs/")
-	for _, d := range r.defs {
-		if ok && d.name == name {
-			return d.value
-		}
+	if !ok {
+		return nil
 	}
-	return nil
+	return r.defs[name]
 }
 
 // kind gathers the types that a schema names, in its order.
@@ -144,12 +155,16 @@ func (r *schemaReader) kind(n json.RawMessage, depth int) *kind {
 		return k
 	}
 	n = r.resolve(n)
+	if r.left -= len(n); r.left < 0 {
+		return k
+	}
 	var one string
 	if t := r.member(n, "type"); json.Unmarshal(t, &one) == nil {
 		k.types = []string{one}
 	} else if json.Unmarshal(t, &k.types) != nil {
 		k.types = typesOf(r.member(n, "enum"))
 	}
+	k.types = slices.DeleteFunc(k.types, func(t string) bool { return !slices.Contains(schemaTypes, t) })
 	if items := r.member(n, "items"); items != nil {
 		k.items = r.kind(items, depth+1)
 	}
