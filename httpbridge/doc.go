@@ -46,6 +46,9 @@
 //	body              413, 408     read to its end, so that a client's leaving is noticed
 //	call              the status of its code
 //
+// Streams, GET and routes with fields need to know the endpoint before it is asked who calls: by 404, 405 and 415, strangers can tell
+// what is exposed and served, of which kind it is, and whether it is read-only. They execute nothing.
+//
 // From WithAuth on, what is under way ends with its client, with Connect-Timeout-Ms (504), and when [Bridge.Drain] gives up
 // waiting (503).
 //
