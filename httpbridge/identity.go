@@ -16,7 +16,7 @@ import (
 //	Subject   who: the sub of a token, the name of a key; not empty
 //	Issuer    who says so: the iss of a token; "" for keys of this bridge's own
 //	Scopes    what it may do
-//	Claims    further claims, as JSON has them: what services are to know, and no more
+//	Claims    further claims, as JSON has them: what services are to know, and no more; numbers read from JSON are json.Number
 //	Expires   when the credentials end; zero: they don't
 //	Bridge    is for services: the bridge that vouches for all of it
 //

@@ -35,7 +35,8 @@ type JWTPolicy struct {
 	JWKS     string
 	Insecure bool
 
-	// Claims are further claims that services are to know ([Identity]); all others stay here. By default none.
+	// Claims are further claims that services are to know ([Identity]); all others stay here. Numbers are json.Number, as they
+	// stand in the token. By default none.
 	Claims []string
 
 	// Leeway is how far the issuer's clock and ours may be apart, for exp, nbf and iat. By default 30 seconds, at most five
@@ -140,15 +141,15 @@ func (t *tokens) authenticate(r *http.Request) (context.Context, error) {
 	case token == "":
 		return nil, none(challenge("Bearer", "realm", t.policy.Realm))
 	}
-	claims := jwt.MapClaims{}
-	_, err = t.parser.ParseWithClaims(token, claims, func(j *jwt.Token) (any, error) { return t.keysOf(r.Context(), j) })
+	var claims exactClaims
+	_, err = t.parser.ParseWithClaims(token, &claims, func(j *jwt.Token) (any, error) { return t.keysOf(r.Context(), j) })
 	if unready, ok := errors.AsType[*endpoint.Error](err); ok {
 		return nil, unready
 	}
 	if err != nil {
 		return nil, t.bad(err)
 	}
-	who, err := t.identity(claims)
+	who, err := t.identity(claims.MapClaims)
 	if err != nil {
 		return nil, t.bad(err)
 	}

@@ -135,6 +135,21 @@ func TestJWT(t *testing.T) {
 	s.in(t, s.post(t, "/svc/read", "Authorization", "bearer "+justNow))
 }
 
+// TestJWT_numbers rounds none: an id of 17 digits is no other.
+func TestJWT_numbers(t *testing.T) {
+	i := newIssuer()
+	p := policy(jwksFile(t, i.jwks()))
+	p.Claims = []string{"org", "orgs"}
+	tokens, err := auth.JWT(p)
+	assert.NoError(t, err)
+	s := start(t, httpbridge.WithAuth(tokens))
+	exp := time.Now().Unix() + 300
+	token := mint(t, jwt.SigningMethodEdDSA, i.ed, "d", claims("org", int64(9007199254740993), "orgs", []int64{9007199254740995}, "exp", exp))
+	who := s.in(t, s.post(t, "/svc/read", "Authorization", "Bearer "+token))
+	assert.Equal(t, who.Claims, map[string]any{"org": json.Number("9007199254740993"), "orgs": []any{json.Number("9007199254740995")}})
+	assert.Equal(t, who.Expires.Unix(), exp)
+}
+
 // TestJWT_hostile has what those try who have no token, or one for something else (RFC 8725, 2).
 func TestJWT_hostile(t *testing.T) {
 	i := newIssuer()
@@ -154,6 +169,10 @@ func TestJWT_hostile(t *testing.T) {
 	root := b64([]byte(strings.ReplaceAll(string(decode(t, parts[1])), `"ann"`, `"root"`)))
 	now := time.Now().Unix()
 	ed := func(kv ...any) string { return mint(t, jwt.SigningMethodEdDSA, i.ed, "d", claims(kv...)) }
+	signed := func(payload string) string {
+		text := b64([]byte(`{"alg":"EdDSA","kid":"d"}`)) + "." + b64([]byte(payload))
+		return text + "." + b64(ed25519.Sign(i.ed, []byte(text)))
+	}
 	const badSignature = "the token's signature or algorithm is not valid"
 	for name, c := range map[string]struct{ token, want string }{
 		"alg none":                    {none("none"), badSignature},
@@ -187,6 +206,11 @@ func TestJWT_hostile(t *testing.T) {
 		"expired long ago":            {ed("exp", 1), "expired"},
 		"no exp":                      {ed("exp", nil), "lacks"},
 		"exp as a string":             {ed("exp", "9999999999"), "malformed"},
+		"exp beyond all numbers":      {ed("exp", json.Number("1e400")), "expired"},
+		"exp of zero":                 {ed("exp", 0), "expired"},
+		"claims that are a list":      {signed(`[]`), "malformed"},
+		"claims that are null":        {signed(`null`), "lacks"},
+		"something after the claims":  {signed(string(decode(t, parts[1])) + `{}`), "malformed"},
 		"not valid yet":               {ed("nbf", now+60), "not valid yet"},
 		"issued in the future":        {ed("iat", now+60), "in the future"},
 		"another audience":            {ed("aud", "https://other.example"), "audience"},

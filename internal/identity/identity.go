@@ -41,7 +41,7 @@ type Identity struct {
 	Issuer  string         // who says so: the iss of a token, "" for a key of the bridge's own
 	Bridge  string         // the bridge that vouches for it; set by verification only
 	Scopes  []string       // what it may do
-	Claims  map[string]any // further claims, as JSON has them
+	Claims  map[string]any // further claims, as JSON has them; numbers that were read are json.Number
 	Expires time.Time      // when the credentials end; zero: they don't
 }
 

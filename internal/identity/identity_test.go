@@ -71,6 +71,14 @@ func TestRoundTrip(t *testing.T) {
 	assert.Equal(t, *got, identity.Identity{Subject: "key-7", Bridge: "edge-1"})
 }
 
+// TestRoundTrip_numbers rounds none: an id of 17 digits is no other.
+func TestRoundTrip_numbers(t *testing.T) {
+	who := &identity.Identity{Subject: "ann", Claims: map[string]any{"id": json.Number("9007199254740993"), "list": []any{json.Number("1e2")}}}
+	got, err := verifier(t, "a").Verify(sign(t, signer(t, "a"), who, "svc.add", now), "svc.add", now)
+	assert.NoError(t, err)
+	assert.Equal(t, got.Claims, who.Claims)
+}
+
 // TestGolden is what other languages have to read: RFC 7515 and RFC 8037, and nothing of our own.
 func TestGolden(t *testing.T) {
 	value := sign(t, signer(t, "a"), ann, "svc.add", now)
@@ -92,6 +100,8 @@ func TestRefused(t *testing.T) {
 	s := signer(t, "a")
 	value := sign(t, s, ann, "svc.add", now)
 	parts := strings.Split(value, ".")
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	assert.NoError(t, err)
 	enc := base64.RawURLEncoding.EncodeToString
 	forged := func(payload string) string { return parts[0] + "." + enc([]byte(payload)) + "." + parts[2] }
 	resigned := func(head, payload string) string {
@@ -117,6 +127,7 @@ func TestRefused(t *testing.T) {
 		"alg none":           {enc([]byte(`{"alg":"none","typ":"postbus-identity+jwt"}`)) + "." + parts[1] + ".", "svc.add", 0, identity.ErrKey},
 		"another type":       {resigned(`{"alg":"EdDSA","typ":"JWT","kid":"`+identity.KeyID(public(key("a")))+`"}`, `{}`), "svc.add", 0, identity.ErrKey},
 		"signed, no JSON":    {resigned(`{"alg":"EdDSA","typ":"postbus-identity+jwt","kid":"`+identity.KeyID(public(key("a")))+`"}`, `{`), "svc.add", 0, identity.ErrMalformed},
+		"signed, and more":   {resigned(`{"alg":"EdDSA","typ":"postbus-identity+jwt","kid":"`+identity.KeyID(public(key("a")))+`"}`, string(payload)+`{}`), "svc.add", 0, identity.ErrMalformed},
 		"far too long":       {value + strings.Repeat("x", identity.MaxSize), "svc.add", 0, identity.ErrMalformed},
 		"at its last moment": {value, "svc.add", identity.Life + 4*time.Second, nil},
 		"a clock behind":     {value, "svc.add", -5 * time.Second, nil},

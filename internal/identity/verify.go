@@ -1,10 +1,12 @@
 package identity
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 )
@@ -96,9 +98,23 @@ func (v *Verifier) open(value string) (*verified, error) {
 	if err != nil {
 		return nil, ErrMalformed
 	}
-	var p payload
-	if err := json.Unmarshal(plain, &p); err != nil {
+	p, err := decode(plain)
+	if err != nil {
 		return nil, ErrMalformed
 	}
 	return &verified{p.identity(), p.Audience, time.Unix(p.Issued, 0), time.Unix(p.Expires, 0)}, nil
+}
+
+// decode keeps numbers as they are: a float64 would round a large id to another one.
+func decode(plain []byte) (*payload, error) {
+	d := json.NewDecoder(bytes.NewReader(plain))
+	d.UseNumber()
+	p := new(payload)
+	if err := d.Decode(p); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, ErrMalformed
+	}
+	return p, nil
 }
