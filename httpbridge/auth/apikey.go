@@ -43,12 +43,18 @@ func HashKey(key string) string {
 //
 // What was sent is hashed, and found by a keyed hash of that: how long it takes says nothing of how near a guess came.
 func APIKeys(keys ...Key) (Authenticator, error) {
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("auth: %w", errNoKey)
+	}
 	list, err := newKeyList(keys)
 	if err != nil {
 		return nil, err
 	}
 	return list.authenticate, nil
 }
+
+// errNoKey is for the start: a list that was meant to be empty is seldom meant.
+var errNoKey = errors.New("there is no API key")
 
 type digest [sha256.Size]byte
 
@@ -80,9 +86,6 @@ func newKeyList(keys []Key) (*keyList, error) {
 			faults = append(faults, fmt.Errorf("auth: the API keys of %q and %q are the same", l.byHash[place].who.Subject, k.Subject))
 		}
 		l.byHash[place] = &listed{hash, Identity{Subject: k.Subject, Scopes: k.Scopes, Expires: k.Expires}}
-	}
-	if len(keys) == 0 {
-		faults = append(faults, errors.New("auth: there is no API key"))
 	}
 	return l, errors.Join(faults...)
 }

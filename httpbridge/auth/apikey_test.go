@@ -85,6 +85,13 @@ func TestAPIKeyFile(t *testing.T) {
 		assert.NoError(t, ask("three"))
 		assert.ErrorIs(t, ask("one"), endpoint.Unauthenticated)
 
+		write("# " + auth.HashKey("three") + "\n")
+		time.Sleep(5 * time.Second)
+		assert.ErrorIs(t, ask("three"), endpoint.Unauthenticated, "the last key was taken out")
+		write("eve " + auth.HashKey("three") + " read\n")
+		time.Sleep(5 * time.Second)
+		assert.NoError(t, ask("three"))
+
 		write("nonsense\n")
 		time.Sleep(5 * time.Second)
 		assert.NoError(t, ask("three"), "what was good stays so")
@@ -99,7 +106,8 @@ func TestAPIKeyFile_faults(t *testing.T) {
 	_, err := auth.APIKeyFile(path)
 	assert.ErrorIs(t, err, os.ErrNotExist)
 	for text, want := range map[string][]string{
-		"":                               {"no API key"},
+		"":                               {"keys.txt", "no API key"},
+		"# none\n":                       {"no API key"},
 		"ann\n\nbob x until=tomorrow\n":  {"keys.txt", "line 1", "line 3", "RFC 3339"},
 		"ann beef\n":                     {`"ann"`, "SHA-256"},
 		strings.Repeat("#", 1<<20) + "x": {"at most"},

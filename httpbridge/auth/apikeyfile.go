@@ -28,12 +28,17 @@ const watchEvery = 5 * time.Second
 //	ann     2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae  math:read math:write
 //	batch   fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9  math:read until=2027-01-31T00:00:00Z
 //
-// Requests look whether the file has changed, every five seconds at most, and read it again then. If that fails, the keys that were read
-// before stay good, and the fault is logged to slog.Default() as it is when APIKeyFile is called. The error names all faults
-// of the file with their lines.
+// Requests look whether the file has changed, every five seconds at most, and read it again then. A file without a key is a fault at
+// the start only: later its last key was taken out, so nobody is let in any more, which is logged. If the file can't be read, or
+// a line is wrong, the keys that were read before stay good, and the fault is logged to slog.Default() as it is when APIKeyFile is
+// called. So write a new file beside the old one and rename it: one that is half written may have half of the keys. The
+// error names all faults of the file with their lines.
 func APIKeyFile(path string) (Authenticator, error) {
 	f := &keyFile{path: path, log: slog.Default()}
 	list, err := f.read()
+	if err == nil && len(list.byHash) == 0 {
+		err = fmt.Errorf("auth: %s: %w", path, errNoKey)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +85,9 @@ func (f *keyFile) look() {
 	if err != nil {
 		f.log.Error("the file of API keys can't be read again; what was read before counts", "path", f.path, "error", err)
 		return
+	}
+	if len(list.byHash) == 0 {
+		f.log.Warn("the file of API keys has no key any more: nobody is let in by one", "path", f.path)
 	}
 	f.list.Store(list)
 }
