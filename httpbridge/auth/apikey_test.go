@@ -106,9 +106,13 @@ func TestAPIKeyFile_faults(t *testing.T) {
 	_, err := auth.APIKeyFile(path)
 	assert.ErrorIs(t, err, os.ErrNotExist)
 	for text, want := range map[string][]string{
-		"":                               {"keys.txt", "no API key"},
-		"# none\n":                       {"no API key"},
-		"ann\n\nbob x until=tomorrow\n":  {"keys.txt", "line 1", "line 3", "RFC 3339"},
+		"":                              {"keys.txt", "no API key"},
+		"# none\n":                      {"no API key"},
+		"ann\n\nbob x until=tomorrow\n": {"keys.txt", "line 1", "line 3", "RFC 3339"},
+		"\nann " + auth.HashKey("x") + " read # was admin\n": {"line 2", "a comment needs a line of its own"},
+		"ann " + auth.HashKey("x") + " #admin\n":             {"line 1", "a comment needs a line of its own"},
+		"ann " + auth.HashKey("x") + " read,\"write\"\n":     {"line 1", "is no scope"},
+		"ann " + auth.HashKey("x") + " größe\n":              {"line 1", "is no scope"},
 		"ann beef\n":                     {`"ann"`, "SHA-256"},
 		strings.Repeat("#", 1<<20) + "x": {"at most"},
 	} {

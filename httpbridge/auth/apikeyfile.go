@@ -22,7 +22,8 @@ const maxFile = 1 << 20
 const watchEvery = 5 * time.Second
 
 // APIKeyFile takes the keys of a file of at most 1 MiB, one a line: a subject, a hash, scopes, and maybe until=, a time of RFC 3339.
-// Empty lines and what follows # at the start of a line don't count.
+// Empty lines and those that start with # don't count. A # where a scope may be is a fault, and so is what is no scope (RFC 6749,
+// 3.3): words that are meant for people must not become scopes.
 //
 //	# who   SHA-256 of the key                                                scopes
 //	ann     2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae  math:read math:write
@@ -145,15 +146,18 @@ func parseKey(fields []string) (Key, error) {
 	k := Key{Subject: fields[0], Hash: fields[1]}
 	for _, f := range fields[2:] {
 		until, ok := strings.CutPrefix(f, "until=")
-		if !ok {
-			k.Scopes = append(k.Scopes, f)
-			continue
-		}
-		t, err := time.Parse(time.RFC3339, until)
-		if err != nil {
+		switch t, err := time.Parse(time.RFC3339, until); {
+		case strings.HasPrefix(f, "#"):
+			return Key{}, errors.New("a comment needs a line of its own: behind a key its words would be scopes")
+		case ok && err != nil:
 			return Key{}, fmt.Errorf("%q is no time of RFC 3339, such as until=2027-01-31T00:00:00Z", until)
+		case ok:
+			k.Expires = t
+		case !isScope(f):
+			return Key{}, fmt.Errorf("%q is no scope (RFC 6749, 3.3)", f)
+		default:
+			k.Scopes = append(k.Scopes, f)
 		}
-		k.Expires = t
 	}
 	return k, nil
 }

@@ -73,11 +73,15 @@ func (r Requirement) fault() error {
 		return fmt.Errorf("auth: a rule's %w", err)
 	}
 	for _, s := range r.scopes {
-		if s == "" || strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' }) {
+		if !isScope(s) {
 			return fmt.Errorf("auth: the rule of %q: %q is no scope (RFC 6749, 3.3)", r.pattern, s)
 		}
 	}
 	return nil
+}
+
+func isScope(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' })
 }
 
 var denied = endpoint.PermissionDenied.New("nobody may call this").WithOutcome(endpoint.NotSent)
