@@ -41,6 +41,9 @@ func IdentityFrom(ctx context.Context) *Identity { return identity.FromContext(c
 // within these seconds, send there again in the name of somebody who called, and nowhere else: that is for the broker's
 // permissions to say.
 //
+// Signed, an identity has 4 KiB at most, which is some 3,000 bytes of names, scopes and claims. Calls of a larger one are
+// refused as permission_denied (403), not sent: let its issuer give it fewer scopes, or name fewer claims.
+//
 // The key is named by what it is, so keys are changed without a gap: let services trust both, change the bridge's, forget
 // the old one. Without WithAuth it is a fault. By default services are told nothing.
 func WithIdentity(bridge string, key ed25519.PrivateKey) Option {
@@ -64,7 +67,10 @@ func (x *exchange) identified(ctx context.Context, t *target) (context.Context, 
 		return ctx, nil
 	}
 	value, err := x.signer.Sign(who, t.subject, time.Now())
-	if err != nil {
+	switch {
+	case errors.Is(err, identity.ErrTooLarge): // a good token may have that many scopes
+		return nil, endpoint.PermissionDenied.Wrap(err, "the identity is too large to be told to services").WithOutcome(endpoint.NotSent)
+	case err != nil:
 		return nil, endpoint.Internal.Wrap(err, "").WithOutcome(endpoint.NotSent)
 	}
 	return endpoint.WithHeader(ctx, identity.Header, value), nil

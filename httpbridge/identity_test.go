@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,11 +67,16 @@ func TestWithIdentity_faults(t *testing.T) {
 	assert.Contains(t, httpbridge.New(newMux(t), httpbridge.WithHeaders([]string{"Postbus-Identity"}, nil)).Err().Error(), "never passes")
 }
 
-// TestWithIdentity_tooLarge is the operator's fault, not the client's.
+// TestWithIdentity_tooLarge refuses whoever has more scopes than fit: nothing is broken, so it is no 500.
 func TestWithIdentity_tooLarge(t *testing.T) {
 	s := start(t, newMux(t), httpbridge.Expose("svc.*"), httpbridge.WithIdentity("x", edgeKey()),
 		httpbridge.WithAuth(func(r *http.Request) (context.Context, error) {
-			return httpbridge.Identify(r.Context(), &httpbridge.Identity{Claims: map[string]any{"c": make([]int, 10_000)}}), nil
+			who := &httpbridge.Identity{Subject: "ann", Scopes: strings.Fields(strings.Repeat("a:scope ", 500))}
+			if r.Header.Get("Authorization") != "" {
+				who = &httpbridge.Identity{Claims: map[string]any{"c": func() {}}}
+			}
+			return httpbridge.Identify(r.Context(), who), nil
 		}))
-	assert.Equal(t, failed(t, s.post(t, "/svc/add", `{}`), 500, endpoint.Internal), "")
+	assert.Equal(t, failed(t, s.post(t, "/svc/add", `{}`), 403, endpoint.PermissionDenied), "the identity is too large to be told to services")
+	assert.Equal(t, failed(t, s.post(t, "/svc/add", `{}`, "Authorization", "x"), 500, endpoint.Internal), "", "what is no JSON is a bug")
 }

@@ -180,6 +180,7 @@ func TestFaults(t *testing.T) {
 	_, err = signer(t, "a").Sign(&identity.Identity{Subject: "x", Claims: map[string]any{"f": func() {}}}, "a", now)
 	assert.Contains(t, err.Error(), "encoded")
 	_, err = signer(t, "a").Sign(&identity.Identity{Subject: strings.Repeat("x", identity.MaxSize)}, "a", now)
+	assert.ErrorIs(t, err, identity.ErrTooLarge)
 	assert.Contains(t, err.Error(), "at most")
 }
 

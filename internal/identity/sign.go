@@ -39,6 +39,9 @@ func NewSigner(bridge string, key ed25519.PrivateKey) (*Signer, error) {
 	return &Signer{bridge: bridge, key: key, head: head(public)}, nil
 }
 
+// ErrTooLarge is the fault of an identity that would have more than [MaxSize] when it is signed.
+var ErrTooLarge = errors.New("the identity is too large")
+
 // Sign returns the header's value for calls of i to a subject.
 func (s *Signer) Sign(i *Identity, subject string, now time.Time) (string, error) {
 	p := payload{
@@ -67,7 +70,7 @@ func (s *Signer) sign(p *payload, id [sha256.Size]byte, now time.Time) (string, 
 	text := s.head + "." + encode(plain)
 	value := text + "." + encode(ed25519.Sign(s.key, []byte(text)))
 	if len(value) > MaxSize {
-		return "", fmt.Errorf("a signed identity of %d bytes, at most %d are sent", len(value), MaxSize)
+		return "", fmt.Errorf("%w: signed it has %d bytes, at most %d are sent", ErrTooLarge, len(value), MaxSize)
 	}
 	s.made.add(id, signed{value, now.Add(Reuse)})
 	return value, nil
