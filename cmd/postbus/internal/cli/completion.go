@@ -198,7 +198,16 @@ func (w *place) candidates(word string, discover func() []endpoint.Instance) []s
 	case w.taken < len(w.node.Positional):
 		all = positional(w.node.Positional[w.taken].Name, discover)
 	}
-	return slices.DeleteFunc(all, func(s string) bool { return !strings.HasPrefix(s, word) })
+	return slices.DeleteFunc(all, func(s string) bool { return !strings.HasPrefix(s, word) || !harmless(s) })
+}
+
+// harmless reports whether a candidate is a word that means nothing to a shell. Peers say what their subjects are, and shells put
+// what is offered into the command line as it is.
+func harmless(candidate string) bool {
+	word, _, _ := strings.Cut(candidate, "\t")
+	return !strings.ContainsFunc(word, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune("._-", r)
+	})
 }
 
 // values are what a flag takes, where that is known.
@@ -207,7 +216,7 @@ func values(f *kong.Flag, discover func() []endpoint.Instance) []string {
 	case "instance":
 		var ids []string
 		for _, i := range discover() {
-			ids = append(ids, i.ID+"\t"+i.Service)
+			ids = append(ids, i.ID+"\t"+printable(i.Service))
 		}
 		return ids
 	case "expose":

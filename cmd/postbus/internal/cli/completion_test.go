@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
 
@@ -51,6 +52,18 @@ func TestCompletion(t *testing.T) {
 	}
 	assert.Equal(t, complete(t, "POSTBUS_NATS=nats://127.0.0.1:1", "call", "m"), nil, "without a server nothing is known")
 	assert.Equal(t, run(t, []string{"completion", "csh"}).code, 64)
+}
+
+// TestCompletion_hostile offers no word that a shell would do something with: peers name their subjects as they like.
+func TestCompletion_hostile(t *testing.T) {
+	t.Parallel()
+	s := broker(t)
+	e := math()["math.add"]
+	serve(t, s, map[string]*endpoint.Endpoint{
+		"math.add": e, "math.A-1_b": e, "math.x;id": e, "math.$(id)": e, "math.`id`": e, "math.x|sh": e, "math.${IFS}": e, "math.&": e, "math.'": e, "math.é": e,
+	})
+	assert.Equal(t, complete(t, "POSTBUS_NATS="+s.URL(), "call", "math."), []string{"math.A-1_b", "math.add"})
+	assert.Equal(t, complete(t, "POSTBUS_NATS="+s.URL(), "call", "math.x;"), nil)
 }
 
 // TestCompletion_scripts has the shells that are here read what is written for them, and bash use it.
