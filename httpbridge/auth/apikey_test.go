@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -64,7 +65,8 @@ func TestAPIKeyFile(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "keys.txt")
 		write := func(text string) { assert.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
 		write("# who hash scopes\n\n  ann " + auth.HashKey("one") + " read write\nbob\t" + auth.HashKey("two") + " until=2000-01-31T00:00:00Z read\n")
-		keys, err := auth.APIKeyFile(path)
+		var log strings.Builder
+		keys, err := auth.APIKeyFileLog(path, slog.New(slog.NewTextHandler(&log, nil)))
 		assert.NoError(t, err)
 		ask := func(key string) error {
 			r := &http.Request{Header: http.Header{"X-Api-Key": {key}}}
@@ -88,6 +90,7 @@ func TestAPIKeyFile(t *testing.T) {
 		write("# " + auth.HashKey("three") + "\n")
 		time.Sleep(5 * time.Second)
 		assert.ErrorIs(t, ask("three"), endpoint.Unauthenticated, "the last key was taken out")
+		assert.Contains(t, log.String(), "level=WARN", "has no key any more")
 		write("eve " + auth.HashKey("three") + " read\n")
 		time.Sleep(5 * time.Second)
 		assert.NoError(t, ask("three"))
@@ -95,6 +98,7 @@ func TestAPIKeyFile(t *testing.T) {
 		write("nonsense\n")
 		time.Sleep(5 * time.Second)
 		assert.NoError(t, ask("three"), "what was good stays so")
+		assert.Contains(t, log.String(), "level=ERROR", "can't be read again", "line 1")
 		assert.NoError(t, os.Remove(path))
 		time.Sleep(5 * time.Second)
 		assert.NoError(t, ask("three"))

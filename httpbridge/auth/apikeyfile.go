@@ -34,8 +34,14 @@ const watchEvery = 5 * time.Second
 // a line is wrong, the keys that were read before stay good, and the fault is logged to slog.Default() as it is when APIKeyFile is
 // called. So write a new file beside the old one and rename it: one that is half written may have half of the keys. The
 // error names all faults of the file with their lines.
-func APIKeyFile(path string) (Authenticator, error) {
-	f := &keyFile{path: path, log: slog.Default()}
+func APIKeyFile(path string) (Authenticator, error) { return APIKeyFileLog(path, nil) }
+
+// APIKeyFileLog is [APIKeyFile] that logs what becomes of the file to log; nil is slog.Default() as it is now.
+func APIKeyFileLog(path string, log *slog.Logger) (Authenticator, error) {
+	if log == nil {
+		log = slog.Default()
+	}
+	f := &keyFile{path: path, log: log}
 	list, err := f.read()
 	if err == nil && len(list.byHash) == 0 {
 		err = fmt.Errorf("auth: %s: %w", path, errNoKey)

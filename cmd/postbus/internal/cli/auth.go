@@ -62,7 +62,7 @@ func (a *admission) options(name string, log *slog.Logger, f *faults) []httpbrid
 func (a *admission) authenticators(log *slog.Logger, f *faults) []auth.Authenticator {
 	var all []auth.Authenticator
 	if a.APIKeys != "" {
-		keys, err := auth.APIKeyFile(a.APIKeys)
+		keys, err := auth.APIKeyFileLog(a.APIKeys, log)
 		a.note(f, "--api-keys", err)
 		all = append(all, keys)
 	}

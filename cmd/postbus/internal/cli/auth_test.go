@@ -59,6 +59,22 @@ func TestBridge_APIKeys(t *testing.T) {
 	assert.Equal(t, front.stop(t), 0)
 }
 
+// TestBridge_APIKeys_log tells where the operator looks that the file of keys can't be read again.
+func TestBridge_APIKeys_log(t *testing.T) {
+	t.Parallel()
+	s := broker(t)
+	key, file := newKey(t, "ann")
+	front := startBridge(t, s, "--expose", "math.*", "--api-keys", file)
+	assert.NoError(t, os.WriteFile(file, []byte("nonsense\n"), 0o600))
+	every := time.Tick(250 * time.Millisecond)
+	assert.Eventually(t, func() bool { // requests look at it every five seconds
+		<-every
+		front.do(t, http.MethodPost, "/math/add", "{}", "X-API-Key", key)
+		return len(front.logged("the file of API keys can't be read again; what was read before counts")) > 0
+	})
+	assert.Equal(t, front.stop(t), 0)
+}
+
 func keyFile(t *testing.T, key ed25519.PrivateKey) string {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
