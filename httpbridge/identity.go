@@ -17,7 +17,7 @@ import (
 //	Issuer    who says so: the iss of a token; "" for keys of this bridge's own
 //	Scopes    what it may do
 //	Claims    further claims, as JSON has them: what services are to know, and no more; numbers read from JSON are json.Number
-//	Expires   when the credentials end; zero: they don't
+//	Expires   when the credentials end; zero: they don't; a stream that is open by then goes on, see [WithAuth]
 //	Bridge    is for services: the bridge that vouches for all of it
 //
 // Allows reports whether it has all of the scopes that are named; nobody, nil, has none.

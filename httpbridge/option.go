@@ -171,6 +171,10 @@ func defaultTo[T int | time.Duration](v *T, d T) {
 // A name that f sets for some callers alone is the client's to set for the others, unless [WithHeaders] keeps it out: set it
 // always, or take it back ("!X-User").
 //
+// It is asked once for a request, when that arrives, and [WithAuthorization] when a call begins. A stream that was let in goes on
+// for as long as both ends like, though the credentials expire or are withdrawn meanwhile: Identity.Expires ends nothing.
+// A [Bridge.Drain] that gives up waiting does, and whoever opens a stream again is asked again.
+//
 // An error ends the request with the status of its code: endpoint.Unauthenticated is 401, endpoint.PermissionDenied 403.
 // An error without a code is 401 without text; [Challenge] adds a WWW-Authenticate. By default everybody may call what is
 // exposed.

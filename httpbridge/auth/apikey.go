@@ -41,6 +41,8 @@ func HashKey(key string) string {
 // APIKeys takes the keys of a list, from the header X-API-Key or Authorization: ApiKey …. The identity's Issuer is "". The
 // error joins all faults: no subject, a hash that is none, one hash twice.
 //
+// A key is looked up when a request arrives. A stream that was opened with it goes on after the key has expired or left the list.
+//
 // What was sent is hashed, and found by a keyed hash of that: how long it takes says nothing of how near a guess came.
 func APIKeys(keys ...Key) (Authenticator, error) {
 	if len(keys) == 0 {

@@ -32,8 +32,10 @@ const watchEvery = 5 * time.Second
 // Requests look whether the file has changed, every five seconds at most, and read it again then. A file without a key is a fault at
 // the start only: later its last key was taken out, so nobody is let in any more, which is logged. If the file can't be read, or
 // a line is wrong, the keys that were read before stay good, and the fault is logged to slog.Default() as it is when APIKeyFile is
-// called. So write a new file beside the old one and rename it: one that is half written may have half of the keys. The
-// error names all faults of the file with their lines.
+// called. Write a new file beside the old one and rename it: one that is half written may have half of the keys. A stream
+// that is open goes on, whatever becomes of its key ([APIKeys]).
+//
+// The error names all faults of the file with their lines.
 func APIKeyFile(path string) (Authenticator, error) { return APIKeyFileLog(path, nil) }
 
 // APIKeyFileLog is [APIKeyFile] that logs what becomes of the file to log; nil is slog.Default() as it is now.

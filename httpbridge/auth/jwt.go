@@ -69,7 +69,8 @@ type JWTPolicy struct {
 // come, which wait for neither. A fetch takes at most five seconds and 1 MiB; if it fails, the keys that are known stay good. While the last
 // fetch has failed, a token of an unknown key is unavailable (503), not bad.
 //
-// A token is verified for each request; nothing of it is remembered. The error joins all faults of the policy.
+// A token is verified for each request, when it arrives; nothing of it is remembered. So a stream that was opened with a token
+// goes on after the token's exp, for as long as both ends like. The error joins all faults of the policy.
 func JWT(p JWTPolicy) (Authenticator, error) {
 	if err := p.fault(); err != nil {
 		return nil, err
