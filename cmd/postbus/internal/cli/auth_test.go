@@ -33,6 +33,15 @@ func newKey(t *testing.T, words ...string) (key, file string) {
 	return made.Key, file
 }
 
+// TestKey_scopes writes no line that the bridge would refuse.
+func TestKey_scopes(t *testing.T) {
+	t.Parallel()
+	for _, scope := range []string{"größe", `"read"`, "#read", "a b", ""} {
+		r := run(t, []string{"key", "ann", scope})
+		assert.Equal(t, []any{r.code, r.out}, []any{64, ""}, scope)
+	}
+}
+
 func TestBridge_APIKeys(t *testing.T) {
 	t.Parallel()
 	s := broker(t)

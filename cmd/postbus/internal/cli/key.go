@@ -31,6 +31,10 @@ func (c *keyCmd) check(_ *process, f *faults) {
 			return
 		}
 	}
+	// What the file of keys would refuse is not written for it: a rule takes the same scopes.
+	if _, err := auth.Rules(auth.Rule(">", c.Scopes...)); err != nil {
+		f.add("<scopes>", errors.New("a scope has ASCII characters other than \" and \\ (RFC 6749, 3.3)"))
+	}
 }
 
 func (c *keyCmd) run(_ context.Context, p *process) error {
