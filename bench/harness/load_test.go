@@ -42,8 +42,8 @@ func TestDrive(t *testing.T) {
 func TestDrive_open(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
-		r := harness.Drive(harness.Load{Callers: 1, Rate: 100, Window: 1005 * time.Millisecond}, func(context.Context) error {
-			if calls.Add(1) == 1 {
+		r := harness.Drive(harness.Load{Callers: 1, Rate: 100, Warm: 5 * time.Millisecond, Window: 1010 * time.Millisecond}, func(context.Context) error {
+			if calls.Add(1) == 2 { // the first one is for warming up
 				time.Sleep(600 * time.Millisecond)
 			}
 			return nil
