@@ -18,6 +18,14 @@ type visit struct {
 	lives   *lives
 }
 
+// sameOrigin refuses what a page of another origin sends without being let in by WithCORS.
+func (x *exchange) sameOrigin() error {
+	if err := x.origin.Check(x.r); err != nil {
+		return endpoint.PermissionDenied.Wrap(err, "a request of another origin").WithOutcome(endpoint.NotSent)
+	}
+	return nil
+}
+
 // admit does what every protocol does before the body is read, in the order that is drawn in the package's documentation. Without
 // a target, because the body tells which endpoints are called, each call of them is for authorize.
 func (x *exchange) admit(t *target) (v visit, err error) {

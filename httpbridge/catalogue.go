@@ -27,8 +27,10 @@ type catalogue struct {
 }
 
 const (
-	// maxKnown bounds its memory: whoever is on the bus may say what they like.
+	// maxKnown and maxTold bound its memory: whoever is on the bus may say what they like. Of what is said beyond so many
+	// bytes, it is known only that it is there, and of which kind.
 	maxKnown = 16384
+	maxTold  = 64 << 20
 
 	// missable is how many answers in a row an endpoint may be missing from until it counts as gone: an answer may be
 	// incomplete. What is gone is still known: a call of it is 503, not 404.
@@ -44,16 +46,48 @@ func (c *catalogue) next(instances []endpoint.Instance, exposes func(string) boo
 	if len(n.entries) >= maxKnown { // whose names change with each deploy make room again
 		maps.DeleteFunc(n.entries, func(_ string, p *published) bool { return n.round-p.round > missable })
 	}
+	told := n.told()
 	for _, i := range instances {
 		for _, e := range i.Endpoints {
 			old := n.entries[e.Subject]
 			if old == nil && len(n.entries) >= maxKnown || !exposes(e.Subject) {
 				continue
 			}
-			n.entries[e.Subject] = merge(old, &published{EndpointInfo: e, service: i.Service, version: i.Version, round: n.round})
+			p := merge(old, &published{EndpointInfo: e, service: i.Service, version: i.Version, round: n.round})
+			told = n.put(p, told)
 		}
 	}
 	return n
+}
+
+// told is the size in bytes of what is kept of what was said.
+func (c *catalogue) told() int {
+	sum := 0
+	for _, p := range c.entries {
+		sum += p.told()
+	}
+	return sum
+}
+
+func (p *published) told() int {
+	if p == nil {
+		return 0
+	}
+	sum := len(p.Doc) + len(p.Request) + len(p.Response)
+	for k, v := range p.Metadata {
+		sum += len(k) + len(v)
+	}
+	return sum
+}
+
+// put keeps an entry, or as much of it as there is room for, and returns what told is then.
+func (c *catalogue) put(p *published, told int) int {
+	if told -= c.entries[p.Subject].told(); told+p.told() > maxTold {
+		bare := endpoint.EndpointInfo{Name: p.Subject, Subject: p.Subject, Kind: p.Kind, Idempotent: p.Idempotent, ReadOnly: p.ReadOnly, Timeout: p.Timeout}
+		p = &published{EndpointInfo: bare, service: p.service, version: p.version, round: p.round}
+	}
+	c.entries[p.Subject] = p
+	return told + p.told()
 }
 
 // merge decides between what two instances say, or two answers. The newest version is the one that is described; what may be
@@ -120,12 +154,13 @@ func (c *catalogue) incomplete() []string {
 // filled returns the catalogue with the schemas that an answer has.
 func (c *catalogue) filled(instances []endpoint.Instance) *catalogue {
 	n := &catalogue{entries: maps.Clone(c.entries), round: c.round}
+	told := n.told()
 	for _, i := range instances {
 		for _, e := range i.Endpoints {
 			if p := n.entries[e.Subject]; p != nil && maps.Equal(p.Metadata, e.Metadata) {
 				filled := *p
 				keepSchemas(&published{EndpointInfo: e}, &filled)
-				n.entries[e.Subject] = &filled
+				told = n.put(&filled, told)
 			}
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,4 +109,26 @@ func TestEndpoints_gone(t *testing.T) {
 			assert.Equal(t, list(), want)
 		}
 	})
+}
+
+// Whoever is on the bus may publish what they like: of what is beyond all bounds it is known that it is there, and of which kind.
+func TestEndpoints_tooMuchSaid(t *testing.T) {
+	schema := json.RawMessage(`{"description":"` + strings.Repeat("x", 1<<20) + `"}`)
+	l := &listing{}
+	for i := range 100 {
+		l.all = append(l.all, instance("a", "1.0.0", endpoint.EndpointInfo{
+			Subject: fmt.Sprintf("svc.e%d", i), Kind: endpoint.ServerStreamKind, Request: schema, Metadata: map[string]string{"rpc.request": "x"},
+		}))
+	}
+	b := httpbridge.New(l, httpbridge.Expose("svc.*"))
+	assert.NoError(t, b.Err())
+	got, err := b.Endpoints(t.Context())
+	assert.NoError(t, err)
+	assert.Equal(t, len(got), 100)
+	told := 0
+	for _, e := range got {
+		assert.Equal(t, e.Kind, endpoint.ServerStreamKind)
+		told += len(e.Request)
+	}
+	assert.True(t, told > 60<<20 && told <= 64<<20, fmt.Sprint(told))
 }

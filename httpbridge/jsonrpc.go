@@ -59,8 +59,8 @@ func (x *exchange) jsonRPC() error {
 	if x.r.Method != http.MethodPost {
 		return x.method(http.MethodPost)
 	}
-	if err := x.origin.Check(x.r); err != nil {
-		return endpoint.PermissionDenied.Wrap(err, "a request of another origin").WithOutcome(endpoint.NotSent)
+	if err := x.sameOrigin(); err != nil {
+		return err
 	}
 	switch mediaType, err := requestType(x.r.Header["Content-Type"]); {
 	case err != nil:
@@ -77,8 +77,7 @@ func (x *exchange) jsonRPC() error {
 	if err != nil {
 		return err
 	}
-	deadline := x.deadline(v.asked)
-	x.untilAnswered(&v, deadline)
+	deadline := x.answerBy(&v)
 	c := &rpcCalls{exchange: x, visit: &v, deadline: deadline}
 	answer := c.answer(bytes.Trim(body, " \t\r\n"))
 	if answer == nil {

@@ -37,8 +37,8 @@ func (x *exchange) serve(t *target) error {
 }
 
 func (x *exchange) post(t *target, known *published) error {
-	if err := x.origin.Check(x.r); err != nil {
-		return endpoint.PermissionDenied.Wrap(err, "a request of another origin").WithOutcome(endpoint.NotSent)
+	if err := x.sameOrigin(); err != nil {
+		return err
 	}
 	if x.protocol != nil {
 		return x.foreign(t)

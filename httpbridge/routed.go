@@ -13,8 +13,8 @@ import (
 // routed answers by a route. Its steps are those of unary; what differs is where the request comes from.
 func (x *exchange) routed(r *route) error {
 	x.subject = r.subject
-	if err := x.origin.Check(x.r); err != nil {
-		return endpoint.PermissionDenied.Wrap(err, "a request of another origin").WithOutcome(endpoint.NotSent)
+	if err := x.sameOrigin(); err != nil {
+		return err
 	}
 	fields, err := x.fields(r)
 	if err != nil {
@@ -38,8 +38,7 @@ func (x *exchange) routed(r *route) error {
 	if err != nil {
 		return err
 	}
-	deadline := x.deadline(v.asked)
-	x.untilAnswered(&v, deadline)
+	deadline := x.answerBy(&v)
 	reply, err := x.call(v.ctx, v.bounded, r.target, deadline, p)
 	if err != nil {
 		return err

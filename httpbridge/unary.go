@@ -24,8 +24,7 @@ func (x *exchange) unary(t *target, mediaType string) error {
 	if err != nil {
 		return err
 	}
-	deadline := x.deadline(v.asked)
-	x.untilAnswered(&v, deadline)
+	deadline := x.answerBy(&v)
 	message := &codec.Payload{MediaType: mediaType, Data: body}
 	reply, err := x.call(v.ctx, v.bounded, t, deadline, message)
 	if err != nil {
@@ -38,12 +37,14 @@ func (x *exchange) unary(t *target, mediaType string) error {
 	return nil
 }
 
-// untilAnswered keeps the connection open for a call that may take longer than bodies may: net/http waits for the next
-// request already, and its time must not be up before the call's.
-func (x *exchange) untilAnswered(v *visit, deadline time.Time) {
+// answerBy is when a call whose request is here must be over. It keeps the connection open if that may take longer than bodies may:
+// net/http waits for the next request already, and its time must not be up before the call's.
+func (x *exchange) answerBy(v *visit) time.Time {
+	deadline := x.deadline(v.asked)
 	if v.asked != nil || deadline.Add(patience).After(x.start.Add(x.timeouts.Body)) {
 		x.readUntil(time.Time{})
 	}
+	return deadline
 }
 
 // misjudged returns what is published of an endpoint that turns out not to be unary, when nothing was known of it before.
