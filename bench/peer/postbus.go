@@ -22,21 +22,20 @@ func Postbus() harness.System {
 }
 
 // PostbusProto is ours with typed calls in protobuf.
-func PostbusProto() harness.System {
+func PostbusProto() harness.System { return typed("postbus-proto", "bench.proto", calling.plain) }
+
+// PostbusBatch is the same with batch frames, as ours is unless told otherwise. It has a subject of its own: on the other's they would
+// be one queue group, and share the calls of both.
+func PostbusBatch() harness.System { return typed("postbus-batch", "bench.batch", calling.attach) }
+
+func typed(name, subject string, attach func(string, codec.Codec, ...endpoint.Middleware) (*bus.Bus, error)) harness.System {
 	return harness.System{
-		Name: "postbus-proto", Broker: true,
-		Serve: serve("bench.proto", endpoint.New(func(_ context.Context, r *pb.AddRequest) (*pb.AddResponse, error) {
+		Name: name, Broker: true,
+		Serve: serve(subject, endpoint.New(func(_ context.Context, r *pb.AddRequest) (*pb.AddResponse, error) {
 			return addProto(r), nil
 		}), protobuf.Binary),
-		Dial: dialProto("bench.proto", calling.plain),
+		Dial: dialProto(subject, attach),
 	}
-}
-
-// PostbusBatch is the same with batch frames, as ours is unless told otherwise.
-func PostbusBatch() harness.System {
-	s := PostbusProto()
-	s.Name, s.Dial = "postbus-batch", dialProto("bench.proto", calling.attach)
-	return s
 }
 
 func dialProto(subject string, attach func(string, codec.Codec, ...endpoint.Middleware) (*bus.Bus, error)) func(string) (func(int) harness.Call, error) {
