@@ -31,8 +31,7 @@ type batcher struct {
 	bus         *Bus
 	subject, to string // the endpoint's, and where its frames go
 	terms       terms
-	calls       atomic.Int32 // under way
-	count       atomic.Uint32
+	calls       atomic.Int32 // under way that nobody has agreed on frames for
 
 	mu    sync.Mutex
 	next  outbound
@@ -43,11 +42,11 @@ type batcher struct {
 
 // outbound is what the next message will have.
 type outbound struct {
-	data    []byte
-	members []member
-	place   *outlet
-	room    int    // that was reserved there
-	epoch   uint64 // of the connection, the oldest of the calls'
+	data  []byte
+	batch *batch // nil: no call yet
+	place *outlet
+	room  int    // that was reserved there
+	epoch uint64 // of the connection, the oldest of the calls'
 }
 
 // member is a call in a frame.
@@ -56,35 +55,32 @@ type member struct {
 	secret uint64
 }
 
-// batch is a frame that was sent. It has a slot of its own until its last call has left.
+// batch is a frame. Once it is sent it has a slot of its own, until its last call has left.
 type batch struct {
 	by      *batcher
 	slot    *slot
-	members []member
+	members []member // only appended to until it is sent
 	left    atomic.Int32
 }
-
-// one in sampleEvery calls goes alone and asks who answers it: see terms.
-const sampleEvery = 64
 
 // add puts a call into the next frame, and sees to it that it is sent; false if it is to go alone.
 func (b *batcher) add(place *outlet, room int, r *sending) bool {
 	token := r.token()[len(b.bus.mux.prefix):]
 	b.mu.Lock()
 	f := &b.next
-	if len(f.members) > 0 && f.place != place { // the connection is another
+	if f.batch != nil && f.place != place { // the connection is another
 		b.mu.Unlock()
 		return false
 	}
-	if len(f.members) == 0 {
+	if f.batch == nil {
 		b.begin(place, r.epoch)
 	}
 	f.data = wire.AppendEntry(f.data, token, r.body)
-	f.members = append(f.members, member{r.slot, r.secret})
+	f.batch.join(r.slot, r.secret)
 	f.room += room
 	b.frames++
 	f.epoch = min(f.epoch, r.epoch)
-	full := len(f.members) == wire.MaxEntries || len(f.data)+wire.EntrySize(wire.MaxToken, wire.MaxEntryBody) > b.most()
+	full := len(f.batch.members) == wire.MaxEntries || len(f.data)+wire.EntrySize(wire.MaxToken, wire.MaxEntryBody) > b.most()
 	if b.gathering && !full {
 		b.mu.Unlock()
 		return true
@@ -93,7 +89,7 @@ func (b *batcher) add(place *outlet, room int, r *sending) bool {
 		r.held = place
 	}
 	out := b.take()
-	alone := len(out.members) == 1 && out.members[0].slot == r.slot && !b.bus.eager
+	alone := out.batch != nil && len(out.batch.members) == 1 && out.batch.members[0].slot == r.slot && !b.bus.eager
 	if alone {
 		b.spare = out.data[:0]
 	}
@@ -108,7 +104,8 @@ func (b *batcher) add(place *outlet, room int, r *sending) bool {
 func (b *batcher) begin(place *outlet, epoch uint64) {
 	f := &b.next
 	f.place, f.epoch = place, epoch
-	f.members = make([]member, 0, max(b.many, 1))
+	f.batch = &batch{by: b, members: make([]member, 0, max(b.many, 1))}
+	f.batch.left.Store(1) // who sends it
 	if cap(f.data) == 0 {
 		f.data = make([]byte, 0, b.bytes+b.bytes/8)
 	}
@@ -117,7 +114,7 @@ func (b *batcher) begin(place *outlet, epoch uint64) {
 // sendsTo notes that a call goes alone.
 func (s *slot) sendsTo(subject string) {
 	s.mu.Lock()
-	s.sends.to = subject
+	s.sends.to, s.in = subject, nil
 	s.mu.Unlock()
 }
 
@@ -144,7 +141,7 @@ func (b *batcher) stepBack(place *outlet, r *sending) (held bool) {
 	held = place.hold()
 	runtime.Gosched()
 	b.mu.Lock()
-	if held && len(b.next.members) == 1 {
+	if held && b.next.batch != nil && len(b.next.batch.members) == 1 {
 		b.mu.Unlock()
 		runtime.Gosched()
 		b.mu.Lock()
@@ -164,31 +161,24 @@ func (b *batcher) take() outbound {
 	out := b.next
 	b.next = outbound{data: b.spare[:0]}
 	b.spare = nil
-	if len(out.members) > 0 {
-		b.many, b.bytes = len(out.members), len(out.data)
+	if out.batch != nil {
+		b.many, b.bytes = len(out.batch.members), len(out.data)
 	}
 	return out
 }
 
 // send sends a frame. What can't be sent its calls try alone, and learn why.
 func (b *batcher) send(f outbound, now time.Time) {
-	if len(f.members) == 0 {
+	bt, m := f.batch, b.bus.mux
+	if bt == nil {
 		return // somebody else took them all along
 	}
-	m := b.bus.mux
-	bt := &batch{by: b, members: f.members}
-	bt.left.Store(int32(len(f.members)) + 1) // and we, who write in the slot
 	s, secret := m.open(request{}, bt.found)
 	if s == nil {
 		f.place.release(f.room)
 		return // the mux has ended, and told everybody
 	}
 	bt.lead(s, request{b.to, now, f.epoch})
-	for _, c := range f.members {
-		if !c.slot.joined(c.secret, bt) {
-			bt.leave(m)
-		}
-	}
 	if err := b.publish(&f, bt, secret); err != nil {
 		s.sendsTo("")
 		bt.unsent(err)

@@ -9,15 +9,13 @@ import (
 
 // What becomes of a frame that was sent: its calls end, one by one; or all of them learn something about it.
 
-// joined notes which frame a call went in; false if it has ended meanwhile.
-func (s *slot) joined(secret uint64, bt *batch) bool {
+// join takes a call in, which is about to be sent (the batcher's lock held).
+func (bt *batch) join(s *slot, secret uint64) {
+	bt.members = append(bt.members, member{s, secret})
+	bt.left.Add(1)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.secret != secret {
-		return false
-	}
 	s.in = bt
-	return true
+	s.mu.Unlock()
 }
 
 // leave is for a call that has ended.

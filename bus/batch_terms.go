@@ -30,6 +30,7 @@ const (
 	refusedLong  = time.Minute
 	rosterAge    = 5 * time.Second // of what is known about who serves what, at least, before it is asked for again
 	rosterTime   = 5 * time.Second // for the answers
+	sampleEvery  = 64
 )
 
 // terms are what is known about frames on one subject. The zero value is ready to use.
@@ -83,32 +84,28 @@ func (t *terms) many() bool {
 	return len(t.members) > 1
 }
 
-// enter decides whether a call that begins may go in a frame, and whether it is to ask who answers it. It sees to it that
-// somebody is asked for the terms, if that is due.
-func (b *batcher) enter() (framed, sampled bool) {
-	if b == nil {
+// enter decides whether a call that begins may go in a frame. It sees to it that somebody is asked for the terms, if that is due:
+// if the call is counted, for which leave is to be called once it has ended.
+func (b *batcher) enter() (framed, counted bool) {
+	switch {
+	case b == nil:
 		return false, false
-	}
-	t, calls := &b.terms, b.calls.Add(1)
-	if b.bus.eager {
-		return !t.never.Load(), false
-	}
-	if !t.agreed.Load() {
-		if calls > 1 && !t.never.Load() {
-			b.consider()
-		}
+	case b.terms.never.Load():
 		return false, false
+	case b.bus.eager || b.terms.agreed.Load():
+		return true, false
 	}
-	sampled = b.count.Add(1)%sampleEvery == 0
-	return !sampled, sampled
+	if b.calls.Add(1) > 1 {
+		b.consider()
+	}
+	return false, true
 }
 
-// leave is for a call that has ended.
-func (b *batcher) leave() {
-	if b != nil {
-		b.calls.Add(-1)
-	}
-}
+// leave is for a call that was counted.
+func (b *batcher) leave() { b.calls.Add(-1) }
+
+// samples reports whether a call, by its random bits, is one of those that go alone and ask.
+func (b *batcher) samples(secret uint64) bool { return secret%sampleEvery == 0 && !b.bus.eager }
 
 // consider asks, if nobody does. Who gets no for an answer asks again after refusedLong.
 func (b *batcher) consider() {

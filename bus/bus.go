@@ -157,7 +157,7 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 	}
 	b.prepare()
 	b.inbox = []byte(b.mux.prefix)
-	b.up.items.Store(new(itemTaker(b)))
+	b.up.takes.Store(new(taker(b)))
 	b.up.severed.Store(new(b.severed))
 	b.up.leaving.Store(new(b.move))
 	go b.follow(b.events)
@@ -214,8 +214,8 @@ func (b *Bus) DefaultTimeout() time.Duration { return b.timeout }
 
 // Conn returns the NATS connection. What you publish on it may be denied by the broker, too, and a denial does not say which
 // message it is about: from now on, calls whose requests are denied are MaybeExecuted where they were NotExecuted. What you subscribe
-// to may be what streams of the bus use: from now on, their items come by way of nats.go, which takes about twice as long. A
-// connection of your own costs neither.
+// to may be what the bus uses: from now on, requests, replies and items of streams come by way of nats.go, which costs more (an item
+// about twice as much). A connection of your own costs neither.
 func (b *Bus) Conn() *nats.Conn {
 	b.denials.shared.Store(true)
 	return b.nc

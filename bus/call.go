@@ -34,9 +34,11 @@ func (b *Bus) Handler(subject string, s *endpoint.Spec) endpoint.Handler {
 		p.streams = false
 		return p.gather
 	}
+	if p.keeps = s.Response == reflect.TypeFor[*[]byte]() || s.Response == reflect.TypeFor[[]byte](); !p.keeps && !p.streams {
+		p.keeps = isPayload(s.NewResponse())
+	}
 	if !p.streams && !p.mayBeAck && !b.frameless && b.owned {
 		p.batch = &batcher{bus: b, subject: subject, to: wire.BatchSubject(subject)}
-		p.keeps = s.Response == reflect.TypeFor[*[]byte]() || s.Response == reflect.TypeFor[[]byte]() || isPayload(s.NewResponse())
 	}
 	return p.call
 }
@@ -107,9 +109,9 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	if p.bus.maxMessage > 0 && int64(len(body)) > p.bus.maxPayload.Load() {
 		return p.large(ctx, c, &r, deadline)
 	}
-	r.framed, r.sampled = batch.enter()
+	r.framed, r.counted = batch.enter()
 	defer r.close(p.bus, batch, deadline)
-	if !r.open(p.bus) {
+	if !r.open(p.bus, batch) {
 		return nil, p.bus.ended()
 	}
 	if err := p.send(ctx, c, &r); err != nil {
@@ -149,18 +151,26 @@ func (r *sending) went(batch *batcher) string {
 }
 
 // open takes a slot; false when the bus has come to its end.
-func (r *sending) open(b *Bus) bool {
+func (r *sending) open(b *Bus, batch *batcher) bool {
 	sends := request{r.to, r.now, r.epoch}
 	if r.framed {
 		sends.to = "" // its frame is
 	}
-	r.slot, r.secret = b.mux.open(sends, nil)
-	return r.slot != nil
+	if r.slot, r.secret = b.mux.open(sends, nil); r.slot == nil {
+		return false
+	}
+	if r.framed && batch.samples(r.secret) {
+		r.framed, r.sampled = false, true
+		r.slot.sendsTo(r.to)
+	}
+	return true
 }
 
 // close gives the slot back.
 func (r *sending) close(b *Bus, batch *batcher, deadline time.Time) {
-	batch.leave()
+	if r.counted {
+		batch.leave()
+	}
 	switch {
 	case r.slot == nil:
 	case r.gone:
@@ -210,7 +220,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 		r.at = time.Now()
 	}
 	r.until = r.at.Add(min(deadline.Sub(r.at), p.bus.lookPause()))
-	r.slot.wakeAt(r.until, r.at)
+	p.bus.mux.wakeAt(r.slot, r.until, r.at)
 	for {
 		select {
 		case msg := <-r.slot.ch:
@@ -226,7 +236,7 @@ func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline
 			}
 			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
 				p.batch.overheard()
-				r.acknowledged(msg, deadline)
+				p.acknowledged(r, msg, deadline)
 				continue
 			}
 			if wire.Announces(wire.Headers(msg.Header)) {
@@ -252,41 +262,38 @@ func (p *proxy) rung(ctx context.Context, r *sending, deadline time.Time) error 
 		}
 		r.until = now.Add(more)
 	}
-	r.slot.wakeAt(r.until, now)
+	p.bus.mux.wakeAt(r.slot, r.until, now)
 	return nil
 }
 
 // acknowledged sets a stream's acknowledgement aside, and waits a little for the reply.
-func (r *sending) acknowledged(ack *nats.Msg, deadline time.Time) {
+func (p *proxy) acknowledged(r *sending, ack *nats.Msg, deadline time.Time) {
 	if r.pubAck == nil {
 		now := time.Now()
 		r.until = now.Add(min(overlapGrace, deadline.Sub(now)))
-		r.slot.wakeAt(r.until, now)
+		p.bus.mux.wakeAt(r.slot, r.until, now)
 	}
 	r.pubAck = ack
 }
 
 // wakeAt sets the timer of a slot, unless it goes off before: its call then sets it again. It is not stopped between calls,
 // nor set for each. It has no channel, which every call would have to wait for beside that of the reply.
-func (s *slot) wakeAt(at, now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.timer == nil:
-		s.timer = time.AfterFunc(at.Sub(now), s.ring)
-	case s.fires.IsZero() || at.Before(s.fires):
-		s.timer.Reset(at.Sub(now))
-	default:
+func (m *replyMux) wakeAt(s *slot, at, now time.Time) {
+	age := max(int64(at.Sub(m.made)), 1)
+	if fires := s.fires.Load(); fires != 0 && fires <= age {
 		return
 	}
-	s.fires = at
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fires.Store(age)
+	s.timer = reset(s.timer, at.Sub(now), s.ring)
 }
 
 // ring tells the call that waits, whosever it was, that the timer went off. There is always room for that, see give.
 func (s *slot) ring() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fires = time.Time{}
+	s.fires.Store(0)
 	if s.secret == 0 || s.sink != nil || s.left {
 		return
 	}
@@ -297,12 +304,21 @@ func (s *slot) ring() {
 }
 
 func (p *proxy) reply(c *endpoint.Call, msg *nats.Msg, framed bool) (any, error) {
-	if p.keeps && framed {
-		msg = &nats.Msg{Header: msg.Header, Data: bytes.Clone(msg.Data)} // not all of the frame
+	switch {
+	case len(msg.Header) > 0:
+		return p.described(c, msg)
+	case !p.keeps:
+		return c.SetReply(msg.Data, "", p.bus.codecs)
 	}
-	if len(msg.Header) == 0 {
-		return c.SetReplyAt(&msg.Data, "", p.bus.codecs)
+	body := msg.Data // and not the message, which may be the slot's
+	if framed {
+		body = bytes.Clone(body) // not all of the frame
 	}
+	return c.SetReplyAt(&body, "", p.bus.codecs)
+}
+
+// described takes a reply with headers.
+func (p *proxy) described(c *endpoint.Call, msg *nats.Msg) (any, error) {
 	r := wire.ReadReply(wire.Headers(msg.Header), msg.Data, &c.Reply)
 	if r.Instance != "" {
 		c.SetInstance(r.Instance)

@@ -93,11 +93,21 @@ const (
 	parkPerProcs = 16
 )
 
+// hasRoom reports whether so many jobs would not be refused just now.
+func (d *dispatcher) hasRoom(n int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.closed && d.n+n <= d.most()
+}
+
+// most is how many jobs the ring may have (lock held): what a woken worker comes for does not wait.
+func (d *dispatcher) most() int { return d.backlog + max(d.limit-d.workers, 0) + d.pending }
+
 // push takes a job into the ring and sees to a worker for it, or refuses it when all is full.
 func (d *dispatcher) push(j job) {
 	d.mu.Lock()
 	free := d.limit - d.workers
-	if d.closed || d.n >= d.backlog+max(free, 0)+d.pending { // what a woken worker comes for does not wait
+	if d.closed || d.n >= d.most() {
 		reason := reasonBacklogFull
 		if d.closed {
 			reason = reasonDraining

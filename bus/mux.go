@@ -20,6 +20,7 @@ import (
 // A slot is reused, its 64 random bits are not: a late, double or forged reply finds no one.
 type replyMux struct {
 	prefix string // with the dot
+	made   time.Time
 	sub    *nats.Subscription
 
 	table atomic.Pointer[[]*slot] // read by the subscription's callback without a lock
@@ -40,31 +41,32 @@ type replyMux struct {
 	rooms sync.Pool // of *[]byte, where requests are composed
 }
 
-// slot is where one call waits.
+// slot is where one call waits. What every call needs stands first, side by side.
 type slot struct {
 	index int
 	ch    chan *nats.Msg // nil in it: no reply will come, the mux has ended
+	fires atomic.Int64   // when the timer does, in nanoseconds since the mux was made; 0: it is not set
+	leads atomic.Bool    // who reads what is in ch wakes the next one, see relay
 
-	mu     sync.Mutex
-	timer  *time.Timer
-	fires  time.Time // when the timer does; zero: it is not set
-	given  bool      // something was, to the call that waits
-	due    bool      // something will be, see relay
-	secret uint64    // of the call that waits, 0 if none
-	sink   func(*nats.Msg)
-	whole  bool      // of a call that has a sink: acks are taken as of others
-	ack    *holder   // who has the call, once it said so
-	left   bool      // its caller did, see tombs
-	until  time.Time // when nobody cares any more
-	tomb   int       // where it is among the tombs; their lock guards it
-	batch  *batch    // whose slot it is
-	in     *batch    // that its call went in
-	part   nats.Msg  // the first answer of a frame
-	many   bool      // whoever listens may have the call, see crowd
-	sends  request
+	mu      sync.Mutex // guards what follows, and changes of fires
+	secret  uint64     // of the call that waits, 0 if none
+	in      *batch     // that its call went in
+	ack     *holder    // who has the call, once it said so
+	given   bool       // something was, to the call that waits
+	due     bool       // something will be, see relay
+	whole   bool       // of a call that has a sink: acks are taken as of others
+	left    bool       // its caller did, see tombs
+	many    bool       // whoever listens may have the call, see crowd
+	detours int32      // messages that are still on their way by way of nats.go, see sieve
+	sends   request
+	sink    func(*nats.Msg)
+	part    nats.Msg // an answer without headers that has no memory of its own
+	timer   *time.Timer
+
+	until  time.Time     // when nobody cares any more
+	tomb   int           // where it is among the tombs; their lock guards it
+	batch  *batch        // whose slot it is
 	stream *clientStream // whose slot it is
-
-	leads atomic.Bool // who reads what is in ch wakes the next one, see relay
 }
 
 // request is what a slot knows of the request that its call is about to send. The zero value is none's.
@@ -87,7 +89,7 @@ const (
 func newReplyMux(nc *nats.Conn, prefix string, acked *peers, crowded func() bool) (*replyMux, error) {
 	var seed [32]byte
 	_, _ = crand.Read(seed[:]) // never fails, says its documentation
-	m := &replyMux{prefix: prefix + ".", acked: acked, crowded: crowded, random: rand.NewChaCha8(seed)}
+	m := &replyMux{prefix: prefix + ".", made: time.Now(), acked: acked, crowded: crowded, random: rand.NewChaCha8(seed)}
 	m.rooms.New = func() any { return new([]byte) }
 	m.table.Store(new([]*slot))
 	sub, err := nc.Subscribe(m.prefix+"*", m.deliver)
@@ -115,7 +117,7 @@ func (m *replyMux) open(r request, sink func(*nats.Msg)) (*slot, uint64) {
 	m.free = m.free[:len(m.free)-1]
 	secret := max(m.random.Uint64(), 1)
 	s.mu.Lock() // within the other, so that end misses no one
-	s.secret, s.sends, s.sink, s.given, s.due = secret, r, sink, false, false
+	s.secret, s.sends, s.sink, s.given, s.due, s.detours = secret, r, sink, false, false, 0
 	s.mu.Unlock()
 	return s, secret
 }
@@ -203,33 +205,51 @@ func (m *replyMux) deliver(msg *nats.Msg) {
 	m.hand(nil, strings.TrimPrefix(msg.Subject, m.prefix), msg)
 }
 
-// answer gives a call of a frame its part of an answer. The first one needs no memory of its own.
+// answer gives a call of a frame its part of an answer.
 func (m *replyMux) answer(of *batch, token string, body []byte) {
-	index, secret, ok := wire.ParseID(token)
-	if table := *m.table.Load(); ok && index < len(table) && secret != 0 {
-		s := table[index]
+	if s, secret := m.find(token); s != nil {
 		s.mu.Lock()
-		if s.secret == secret && s.in == of && s.sink == nil && !s.left && s.part.Data == nil {
-			s.part.Data = body
-			m.wake(s, &s.part)
-			s.mu.Unlock()
-			return
+		ok := s.secret == secret && s.in == of && s.bare()
+		if ok {
+			m.fill(s, body)
 		}
 		s.mu.Unlock()
+		if ok {
+			return
+		}
 	}
 	m.hand(of, token, &nats.Msg{Data: body})
 }
 
+// find returns the slot that a token names, and the random bits of the call that it is for; nil if there is none.
+func (m *replyMux) find(token string) (*slot, uint64) {
+	index, secret, ok := wire.ParseID(token)
+	if table := *m.table.Load(); ok && index < len(table) && secret != 0 {
+		return table[index], secret
+	}
+	return nil, 0
+}
+
+// bare reports whether a reply without headers is all that the call of a slot waits for, and its memory is free (lock held).
+func (s *slot) bare() bool { return s.sink == nil && !s.left && s.part.Data == nil }
+
+// fill gives such a call its reply, which needs no memory but that of the body (lock held).
+func (m *replyMux) fill(s *slot, body []byte) {
+	s.part.Data = body
+	m.wake(s, &s.part)
+}
+
 // hand gives a message to the call that waits under a token. What was said of a frame is for its calls only.
 func (m *replyMux) hand(of *batch, token string, msg *nats.Msg) {
-	index, secret, ok := wire.ParseID(token)
-	table := *m.table.Load()
-	if !ok || index >= len(table) || secret == 0 {
+	s, secret := m.find(token)
+	if s == nil {
 		m.late.Add(1)
 		return
 	}
-	s := table[index]
 	s.mu.Lock()
+	if of == nil {
+		s.rejoins(secret, msg)
+	}
 	switch {
 	case s.secret != secret || of != nil && s.in != of:
 		s.mu.Unlock()

@@ -49,8 +49,8 @@ type outlet struct {
 	first   firstLine   // what was read before
 	beneath *outlet     // what writes to the network where TLS is between; nil: this one does
 
-	items *atomic.Pointer[itemTaker] // who takes items of streams out of what is read, see sieve
-	sieve sieve                      // of the reader
+	takes *atomic.Pointer[taker] // who takes what it can out of what is read, see sieve
+	sieve sieve                  // of the reader
 
 	plain bool        // what is written is the protocol itself, not covered by others than us; nats.go's lock guards it
 	ready atomic.Bool // requests may be put into it, see put
@@ -247,12 +247,12 @@ func (o *outlet) read(p []byte) (int, error) {
 		if n += kept; !o.up.Load() {
 			o.first.hear(p[kept:n])
 		}
-		if err != nil || !s.on || o.items == nil {
+		if err != nil || !s.on || o.takes == nil {
 			return n, err
 		}
 		s.out, s.now, s.kept = nil, time.Time{}, s.kept[:0]
-		if taker := o.items.Load(); taker != nil {
-			s.out = *taker
+		if t := o.takes.Load(); t != nil {
+			s.out = *t
 		}
 		if n = s.sift(p[:n]); n > 0 {
 			return n, nil

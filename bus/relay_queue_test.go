@@ -70,7 +70,7 @@ func TestMuxAnswersOfOthersFrames(t *testing.T) {
 	token := string(wire.AppendID(nil, s.index, secret))
 	mine, other := &batch{}, &batch{}
 	m.answer(mine, token, []byte("x")) // it went alone
-	assert.True(t, s.joined(secret, mine))
+	mine.join(s, secret)
 	m.answer(other, token, []byte("x"))
 	m.hand(other, token, &nats.Msg{})
 	assert.Equal(t, len(s.ch), 0)

@@ -28,6 +28,7 @@ type sending struct {
 	from, end int       // of the reply subject in it
 	held      *outlet   // what waits there until this was put
 	framed    bool      // it may go in a frame
+	counted   bool      // see batcher.enter
 	size      uint64    // of the request, where it goes in chunks
 	encoding  string    // of them
 	single    bool      // its replies come in one message each

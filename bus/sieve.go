@@ -8,10 +8,11 @@ import (
 )
 
 // Items of streams are most of what a client reads that has some, and nats.go takes four allocations for the one header of each.
-// So the outlet takes them out of what is read, and passes on the rest:
+// Replies are the rest of what it reads. So the outlet takes them out of what is read, and passes on what is left:
 //
 //	network ──► receive ──► sieve ──► nats.go ──► subscription ──► deliver
-//	                          └──► line: the very next item of an open stream, with its number and nothing else
+//	                          ├──► line: the very next item of an open stream, with its number and nothing else
+//	                          └──► slot: a reply without headers, see sieve_reply.go
 //
 // What is out of the ordinary in any way goes the usual way: an item that says more than its number, or is of a stream that is not
 // open, and each that comes while one before it, or an end, is still on that way. So order is kept, and what is wrong is found there.
@@ -30,7 +31,7 @@ type sieve struct {
 	on   bool   // what is read is the protocol, and it was seen from the beginning of a line on
 	skip int    // bytes to pass on that belong to a message
 	kept []byte // the beginning of what is not whole yet
-	out  itemTaker
+	out  taker
 	now  time.Time // of this read, zero: not asked for
 	fed  *line     // that got an item and was not told yet
 
@@ -38,11 +39,16 @@ type sieve struct {
 	line    *line  // that took it
 }
 
-// itemTaker takes an item; nil if it is to go the usual way. It must not block, and the bytes are not its own. It learns of those
-// that go the usual way, since what comes after them must not be earlier.
-type itemTaker interface {
+// taker takes what is read. It must not block, and the bytes are not its own.
+type taker interface {
+	// item takes an item; nil if it is to go the usual way. Of those that do, and of ends, detour tells: what comes after them must
+	// not be earlier.
 	item(subject []byte, seq uint64, body []byte, now time.Time) *line
 	detour(subject []byte)
+
+	// plain takes a message without headers; false if it is to go the usual way. Of those with headers that do, passes tells.
+	plain(subject, reply, body []byte) bool
+	passes(subject []byte)
 }
 
 // sift takes items out of p and returns how many bytes are to be passed on, which are moved to its beginning.
@@ -87,13 +93,16 @@ func (s *sieve) message(p []byte) (size int, whole bool) {
 			return 0, true
 		}
 		all := end + n + len("\r\n")
-		if line[0] == 'H' && all <= sieved && s.out != nil {
+		if all <= sieved && s.out != nil {
 			if len(p) < all {
 				return 0, false
 			}
-			if s.item(line, p[end:end+n]) {
+			if s.takes(line, p[end:end+n]) {
 				return all, true
 			}
+		}
+		if line[0] == 'H' && s.out != nil {
+			s.out.passes(firstWord(line[min(len("HMSG "), end):]))
 		}
 		s.skip = all
 	default:
@@ -125,6 +134,29 @@ func number(p []byte) (n uint64, ok bool) {
 		n = 10*n + uint64(c-'0')
 	}
 	return n, true
+}
+
+// takes reports whether somebody took a message.
+func (s *sieve) takes(head, data []byte) bool {
+	if head[0] == 'H' {
+		return s.item(head, data)
+	}
+	head, ok := bytes.CutPrefix(head[:len(head)-len("\r\n")], []byte("MSG "))
+	if !ok {
+		return false
+	}
+	subject, rest, _ := bytes.Cut(head, []byte{' '})
+	_, rest, _ = bytes.Cut(rest, []byte{' '}) // behind the number of the subscription
+	reply, _, ok := bytes.Cut(rest, []byte{' '})
+	if !ok {
+		reply = nil // this was the size
+	}
+	return s.out.plain(subject, reply, data)
+}
+
+func firstWord(p []byte) []byte {
+	word, _, _ := bytes.Cut(p, []byte{' '})
+	return word
 }
 
 // item reports whether a message is an item that somebody took.

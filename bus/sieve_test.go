@@ -18,11 +18,18 @@ import (
 )
 
 // lines are open streams, by subject.
-type lines map[string]*line
+type lines map[string]*heard
+
+// heard is a line, and what else was told of its subject.
+type heard struct {
+	*line
+	plain  []string
+	passed int
+}
 
 func (m lines) item(subject []byte, seq uint64, body []byte, now time.Time) *line {
 	if l := m[string(subject)]; l != nil && l.next(seq, body, now) {
-		return l
+		return l.line
 	}
 	return nil
 }
@@ -33,11 +40,27 @@ func (m lines) detour(subject []byte) {
 	}
 }
 
-func testLine() *line {
+// plain takes what is said to an open stream without headers and without a reply subject.
+func (m lines) plain(subject, reply, body []byte) bool {
+	l := m[string(subject)]
+	if l == nil || len(reply) > 0 {
+		return false
+	}
+	l.plain = append(l.plain, string(body))
+	return true
+}
+
+func (m lines) passes(subject []byte) {
+	if l := m[string(subject)]; l != nil {
+		l.passed++
+	}
+}
+
+func testLine() *heard {
 	l := &line{to: "peer"}
 	l.prepare(&Bus{}, endpoint.Internal, func(error) {})
 	l.in = stream.NewReceiver(wire.Grant{Messages: 1 << 16, Bytes: 1 << 30})
-	return l
+	return &heard{line: l}
 }
 
 func hmsg(subject, reply, header, body string) string {
@@ -57,8 +80,15 @@ func TestSieve(t *testing.T) {
 		want := map[string][]string{}
 		next := map[string]uint64{"in.0a": 1, "in.0b": 1, "in.0c": 1}
 		detour := map[string]bool{} // something does not get there in this test, so nothing may come before it
+		plain, passed := map[string][]string{}, map[string]int{}
 		var all, rest strings.Builder
-		usual := func(s string) { all.WriteString(s); rest.WriteString(s) }
+		usual := func(s string) {
+			all.WriteString(s)
+			rest.WriteString(s)
+			if subject, ok := strings.CutPrefix(s, "HMSG "); ok {
+				passed[subject[:len("in.0a")]]++
+			}
+		}
 		for range 100 + r.IntN(200) {
 			subject := []string{"in.0a", "in.0b", "in.0c"}[r.IntN(3)]
 			body := strings.Repeat("x", r.IntN(1500))
@@ -68,7 +98,13 @@ func TestSieve(t *testing.T) {
 			case 1:
 				usual("-ERR 'Permissions Violation for Publish to \"x\"'\r\n")
 			case 2:
-				usual(fmt.Sprintf("MSG in.0a 7 %d\r\n%s\r\n", len(body), body))
+				m := fmt.Sprintf("MSG %s 7 %d\r\n%s\r\n", subject, len(body), body)
+				if streams[subject] == nil {
+					usual(m)
+					break
+				}
+				all.WriteString(m)
+				plain[subject] = append(plain[subject], body)
 			case 3: // what looks like an item, within a body
 				inner := hmsg(subject, "", numbered(next[subject]), body)
 				usual(fmt.Sprintf("MSG %s 7 reply.to %d\r\n%s\r\n", subject, len(inner), inner))
@@ -100,14 +136,16 @@ func TestSieve(t *testing.T) {
 				next[subject]++
 			}
 		}
-		passed := strain(t, cut(r, all.String()), streams)
-		assert.True(t, passed == rest.String(), fmt.Sprint("seed ", seed, ": what is passed on is not what it was"))
+		left := strain(t, cut(r, all.String()), streams)
+		assert.True(t, left == rest.String(), fmt.Sprint("seed ", seed, ": what is passed on is not what it was"))
 		for subject, l := range streams {
 			var got []string
 			for _, it := range l.queue {
 				got = append(got, string(it.body))
 			}
 			assert.Equal(t, got, want[subject])
+			assert.Equal(t, l.plain, plain[subject])
+			assert.Equal(t, l.passed, passed[subject])
 		}
 	}
 }
@@ -126,8 +164,8 @@ func strain(t *testing.T, all []string, streams lines) string {
 	o := newOutlet(&pieces{rest: all, end: io.EOF}, time.Minute)
 	o.up.Store(true)
 	o.sieve.on = true
-	o.items = &atomic.Pointer[itemTaker]{}
-	o.items.Store(new(itemTaker(streams)))
+	o.takes = &atomic.Pointer[taker]{}
+	o.takes.Store(new(taker(streams)))
 	var passed bytes.Buffer
 	p := make([]byte, 32<<10)
 	for {

@@ -87,7 +87,7 @@ func (x *clientStream) frame(m *nats.Msg) error {
 	return x.faultOf(x.take(&f, m))
 }
 
-// item implements itemTaker. Where others may have subscribed to what is ours, each item comes for them, too, and which is which
+// item implements taker. Where others may have subscribed to what is ours, each item comes for them, too, and which is which
 // only nats.go knows.
 func (b *Bus) item(subject []byte, seq uint64, body []byte, now time.Time) *line {
 	if b.denials.shared.Load() {
@@ -99,7 +99,7 @@ func (b *Bus) item(subject []byte, seq uint64, body []byte, now time.Time) *line
 	return nil
 }
 
-// detour implements itemTaker.
+// detour implements taker.
 func (b *Bus) detour(subject []byte) {
 	if l := b.lineAt(subject); l != nil {
 		l.mu.Lock()

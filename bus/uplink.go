@@ -27,7 +27,7 @@ type uplink struct {
 	made, lost atomic.Uint64                      // the latest epoch that began, and the latest known to be over
 	severed    atomic.Pointer[func(uint64, bool)] // is told when one is
 
-	items atomic.Pointer[itemTaker] // who takes items of streams
+	takes atomic.Pointer[taker] // who takes what it can out of what is read
 
 	leaving atomic.Pointer[func()]        // is told when the server is about to end
 	gate    atomic.Pointer[chan struct{}] // closed when calls may go on; nil while they may
@@ -66,7 +66,7 @@ func (u *uplink) Dial(network, address string) (net.Conn, error) {
 	}
 	o := newOutlet(c, u.patience)
 	o.epoch = u.made.Add(1)
-	o.silence, o.sever, o.items = u.silent, u.sever, &u.items
+	o.silence, o.sever, o.takes = u.silent, u.sever, &u.takes
 	u.latest.Store(o)
 	u.address = address
 	return o, nil

@@ -171,9 +171,13 @@ func isRaw(t reflect.Type) bool {
 }
 
 func (c *Call) replyMedia(mediaType string) string {
-	if mediaType == "" {
-		_, mediaType, _ = c.Encoded()
+	switch {
+	case mediaType != "":
+		return mediaType
+	case c.root.codec != nil && !c.Spec.reqPay: // what Encoded says, without its lock
+		return c.root.codec.Name()
 	}
+	_, mediaType, _ = c.Encoded()
 	return mediaType
 }
 

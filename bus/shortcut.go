@@ -1,0 +1,100 @@
+package bus
+
+import (
+	"bytes"
+
+	"github.com/nats-io/nats.go"
+
+	"postbus.example/internal/wire"
+)
+
+// Requests and replies without headers are taken by who reads them. By way of nats.go there would be one goroutine more to wake, a
+// parser that looks at each byte, and three allocations for a reply:
+//
+//	network ──► sieve ──► slot, dispatcher                            a message without headers
+//	              └─────► nats.go ──► callback ──► slot, dispatcher   everything else; what comes behind it for the same slot; and
+//	                                                                  what finds no room, since who reads has no time to refuse it
+
+// plain implements taker.
+func (b *Bus) plain(subject, reply, body []byte) bool {
+	if b.denials.shared.Load() {
+		return false // whose it is only nats.go knows
+	}
+	if token, ok := bytes.CutPrefix(subject, b.inbox); ok {
+		return len(reply) == 0 && b.mux.take(token, body)
+	}
+	if len(reply) == 0 {
+		return false
+	}
+	taken := *b.taken.Load()
+	if op := taken[string(subject)]; op != nil {
+		return op.take(op.receive, 1, reply, body)
+	}
+	if single, ok := bytes.CutSuffix(subject, []byte(wire.BatchSubject(""))); ok {
+		if op := taken[string(single)]; op != nil && op.takesFrames() {
+			return op.take(op.receiveFrame, wire.MaxEntries, reply, body)
+		}
+	}
+	return false
+}
+
+// take gives a message to a callback, if there is room for so many requests. The body is copied.
+func (op *operation) take(receive nats.MsgHandler, requests int, reply, body []byte) bool {
+	if !op.jobs.hasRoom(requests) {
+		return false
+	}
+	receive(&nats.Msg{Subject: op.subject, Reply: string(reply), Data: bytes.Clone(body)})
+	return true
+}
+
+// passes implements taker.
+func (b *Bus) passes(subject []byte) {
+	if token, ok := bytes.CutPrefix(subject, b.inbox); ok {
+		b.mux.passes(token)
+	}
+}
+
+// idOf is a token without what stands behind the id: a string that needs no memory of its own.
+func idOf(token []byte) string { return string(token[:min(len(token), fewBytes)]) }
+
+// take gives a reply to who waits for it. The body is copied.
+func (m *replyMux) take(token, body []byte) bool {
+	s, secret := m.find(idOf(token))
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	ours, bt := s.secret == secret && s.detours == 0, s.batch
+	switch {
+	case !ours:
+	case bt != nil:
+		s.sends = request{} // the broker let it pass
+	case s.bare():
+		m.fill(s, bytes.Clone(body))
+	default:
+		ours = false
+	}
+	s.mu.Unlock()
+	if ours && bt != nil {
+		m.unpack(bt, &nats.Msg{Data: bytes.Clone(body)})
+	}
+	return ours
+}
+
+// passes notes that a message goes by way of nats.go, so that none overtakes it.
+func (m *replyMux) passes(token []byte) {
+	if s, secret := m.find(idOf(token)); s != nil {
+		s.mu.Lock()
+		if s.secret == secret && s.stream == nil {
+			s.detours++
+		}
+		s.mu.Unlock()
+	}
+}
+
+// rejoins is for a message that came by way of nats.go (lock held).
+func (s *slot) rejoins(secret uint64, msg *nats.Msg) {
+	if s.secret == secret && s.detours > 0 && len(msg.Header) > 0 {
+		s.detours--
+	}
+}
