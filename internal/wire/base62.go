@@ -114,12 +114,12 @@ func traceWords(b *[25]byte) [4]uint64 {
 	return [4]uint64{uint64(b[0]), binary.BigEndian.Uint64(b[1:]), binary.BigEndian.Uint64(b[9:]), binary.BigEndian.Uint64(b[17:])}
 }
 
-func parseTrace(s string) (b [25]byte, ok bool) {
+func parseTrace[T text](s T) (b [25]byte, ok bool) {
 	if len(s) != traceDigits {
 		return b, false
 	}
 	var n [4]uint64
-	for used := 1; s != ""; used++ { // the words that can be more than 0
+	for used := 1; len(s) > 0; used++ { // the words that can be more than 0
 		chunk := (len(s)-1)%traceChunk + 1 // the first one is short
 		carry, all := uint64(0), byte(0)
 		for i := range chunk { // none overflows

@@ -35,10 +35,7 @@ func AppendEntry[N string | []byte](dst []byte, name N, body []byte) []byte {
 func EntrySize(name, body int) int { return name + body + 2 + 3 }
 
 // Entry is a part of a frame: where name and body are in it.
-type Entry struct {
-	name, body, end int // of the body
-	nameEnd         int
-}
+type Entry struct{ name, nameEnd, body, end int32 }
 
 // Name is an entry's name in its frame.
 func Name[F string | []byte](e Entry, frame F) F { return frame[e.name:e.nameEnd] }
@@ -59,12 +56,12 @@ func ReadEntries(dst []Entry, frame []byte) ([]Entry, *endpoint.Error) {
 		var e Entry
 		var ok1, ok2 bool
 		e.name, e.nameEnd, ok1 = span(frame, at, 1, MaxToken)
-		e.body, e.end, ok2 = span(frame, e.nameEnd, 0, MaxEntryBody)
+		e.body, e.end, ok2 = span(frame, int(e.nameEnd), 0, MaxEntryBody)
 		if !ok1 || !ok2 {
 			return dst, badBatch(fmt.Sprintf("entry %d can't be read", len(dst)-first+1))
 		}
 		dst = append(dst, e)
-		at = e.end
+		at = int(e.end)
 	}
 	if len(dst) == first {
 		return dst, badBatch("it is empty")
@@ -73,16 +70,13 @@ func ReadEntries(dst []Entry, frame []byte) ([]Entry, *endpoint.Error) {
 }
 
 // span reads a length and returns where what follows it begins and ends.
-func span(b []byte, at, least, most int) (from, to int, ok bool) {
-	if at > len(b) {
-		return len(b), len(b), false
-	}
+func span(b []byte, at, least, most int) (from, to int32, ok bool) {
 	n, size := binary.Uvarint(b[at:])
-	from = at + size
-	if size <= 0 || n < uint64(least) || n > uint64(most) || n > uint64(len(b)-from) {
-		return len(b), len(b), false
+	at += size
+	if size <= 0 || n < uint64(least) || n > uint64(most) || n > uint64(len(b)-at) {
+		return 0, 0, false
 	}
-	return from, from + int(n), true
+	return int32(at), int32(at) + int32(n), true
 }
 
 // ReadEntryHeader returns which of the calls in a frame a message with these headers is about.

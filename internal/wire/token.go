@@ -93,7 +93,7 @@ func MediaLetter(mediaType string) (byte, bool) {
 // Unknown keys are skipped, and so is a trace that can't be read, as a bad traceparent is. A key of ours that is repeated, or
 // can't be read, is an error for the caller; of such a token r has only that the caller is one of ours, and what it asked
 // to be told.
-func ParseToken(token string, r *Request) *endpoint.Error {
+func ParseToken[T text](token T, r *Request) *endpoint.Error {
 	if len(token) > MaxToken {
 		return nil
 	}
@@ -106,17 +106,20 @@ func ParseToken(token string, r *Request) *endpoint.Error {
 	why, bad := "", ""
 	for at < len(token) { // and a tilde is there
 		from := at + 1
-		if at, ok = part(token, from); !ok || at == from || token[from] < 'a' || token[from] > 'z' {
+		if from == len(token) || token[from] < 'a' || token[from] > 'z' {
 			return nil
 		}
-		pair := token[from:at]
-		bit := uint32(1) << (pair[0] - 'a')
-		switch known, ok := out.setPair(pair[0], pair[1:]); {
+		read, known, sound := setPair(&out, token, from)
+		if at, ok = part(token, read); !ok { // what is left of a pair that was not read to its end
+			return nil
+		}
+		bit := uint32(1) << (token[from] - 'a')
+		switch {
 		case bad != "": // the first fault is told
-		case !ok:
-			why, bad = "can't be read", pair
+		case !sound || at != read:
+			why, bad = "can't be read", string(token[from:at])
 		case known && seen&bit != 0:
-			why, bad = "is repeated", pair
+			why, bad = "is repeated", string(token[from:at])
 		}
 		seen |= bit
 	}
@@ -128,8 +131,11 @@ func ParseToken(token string, r *Request) *endpoint.Error {
 	return nil
 }
 
+// text is a token, in a subject or in a frame.
+type text interface{ string | []byte }
+
 // part returns where the part of a token ends that begins at from, and whether it is made of digits alone.
-func part(token string, from int) (end int, ok bool) {
+func part[T text](token T, from int) (end int, ok bool) {
 	var all byte
 	for end = from; end < len(token) && token[end] != '~'; end++ {
 		all |= worth(token[end])
@@ -137,25 +143,40 @@ func part(token string, from int) (end int, ok bool) {
 	return end, all < noDigit
 }
 
-func (r *Request) setPair(key byte, v string) (known, ok bool) {
-	switch key {
+// setPair takes the pair of a token whose key is there. It returns how far it read, the end of the pair if all is well, whether
+// the key is ours, and whether what was read is sound.
+func setPair[T text](r *Request, token T, key int) (end int, known, sound bool) {
+	at := key + 1
+	switch token[key] {
 	case 'd':
-		r.Timeout, r.HasTimeout = ParseTimeout(v)
-		return true, r.HasTimeout
+		r.Timeout, end, r.HasTimeout = readTimeout(token, at)
+		return end, true, r.HasTimeout
 	case 's':
-		r.Sent, r.HasSent = parseSent36(v)
-		return true, r.HasSent
+		r.Sent, end, r.HasSent = readSent(token, at)
+		return end, true, r.HasSent
+	}
+	end, ok := part(token, at)
+	if !ok {
+		return at, false, false // and foreign
+	}
+	known, sound = setWhole(r, token[key], token[at:end])
+	return end, known, sound
+}
+
+// setWhole takes the pairs whose values are not read digit by digit.
+func setWhole[T text](r *Request, key byte, v T) (known, sound bool) {
+	switch key {
 	case 'm':
 		r.MediaType = mediaOf(v)
-		return true, v != ""
+		return true, len(v) > 0
 	case 'a':
-		r.Ack = v == "" || v == "1"
+		r.Ack = yes(v)
 	case 'i':
-		r.Tell = v == "" || v == "1"
+		r.Tell = yes(v)
 	case 'r', 'z':
-		r.MaxReply, ok = parseSize(v, 36)
+		r.MaxReply, sound = parseSize(string(v), 36)
 		r.TakesS2 = key == 'z'
-		return true, ok
+		return true, sound
 	case 't':
 		if b, ok := parseTrace(v); ok && isTrace(&b) {
 			r.Trace = unpackTrace(b)
@@ -166,15 +187,19 @@ func (r *Request) setPair(key byte, v string) (known, ok bool) {
 	return true, true
 }
 
+func yes[T text](v T) bool { return len(v) == 0 || len(v) == 1 && v[0] == '1' }
+
 // mediaOf returns the media type of a letter. One that is not known here is still not JSON: it gets a type that no codec
 // has, so that the call is refused by the name of what it wanted, rather than decoded as something else.
-func mediaOf(letter string) string {
-	for _, m := range mediaLetters {
-		if len(letter) == 1 && letter[0] == m.letter {
-			return m.name
+func mediaOf[T text](letter T) string {
+	if len(letter) == 1 {
+		for i := range mediaLetters {
+			if m := &mediaLetters[i]; letter[0] == m.letter {
+				return m.name
+			}
 		}
 	}
-	return "unknown/" + letter
+	return "unknown/" + string(letter)
 }
 
 // maxSent is the year 2248. Later send times can't be told from now in nanoseconds without overflow.
@@ -189,18 +214,21 @@ func parseSent(v string) (int64, bool) {
 	return n, err == nil && n < maxSent
 }
 
-// parseSent36 is parseSent in base 36, of digits in either case. A token has one in each call.
-func parseSent36(v string) (n int64, ok bool) {
-	for i := range len(v) {
-		d := worth(v[i])
+// readSent is parseSent in base 36, of digits in either case, and returns where they end. A token has one in each call.
+func readSent[T text](token T, from int) (n int64, end int, ok bool) {
+	for end = from; end < len(token); end++ {
+		d := worth(token[end])
+		if d >= noDigit {
+			break
+		}
 		if d >= 36 {
 			d -= 26 // a small letter
 		}
-		if n = n*36 + int64(d); d >= 36 || n >= maxSent {
-			return 0, false
+		if n = n*36 + int64(d); n >= maxSent {
+			return 0, end, false
 		}
 	}
-	return n, v != ""
+	return n, end, end > from
 }
 
 // packTrace takes a traceparent of version 00: 16 bytes trace id, 8 bytes span id, flags.
@@ -259,8 +287,8 @@ func Sampled(tp string) bool {
 	return flag > 0 && flag&1 == 1 && ValidTrace(tp) // in this order: most are not sampled
 }
 
-// IsToken reports whether text is a reply token of this protocol, whatever its pairs say.
-func IsToken(text string) bool {
-	id, pairs, found := strings.Cut(text, "~")
-	return found && len(text) <= MaxToken && len(id) >= minID && alnum(id) && pairs != ""
+// IsToken reports whether this is a reply token of this protocol, whatever its pairs say.
+func IsToken[T text](token T) bool {
+	n, ok := part(token, 0)
+	return ok && n >= minID && n+1 < len(token) && len(token) <= MaxToken
 }

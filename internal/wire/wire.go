@@ -108,23 +108,32 @@ func appendInt(dst []byte, n int64) []byte {
 
 // ParseTimeout reads gRPC's grammar. Above MaxTimeout it clamps.
 func ParseTimeout(s string) (time.Duration, bool) {
-	if len(s) < 2 || len(s) > 9 {
+	d, end, ok := readTimeout(s, 0)
+	if !ok || end < len(s) {
 		return 0, false
 	}
+	return d, true
+}
+
+// readTimeout is ParseTimeout of what begins there, and returns where it ends.
+func readTimeout[T text](s T, from int) (d time.Duration, end int, ok bool) {
+	const most = 8 // digits
 	var n int64
-	for i := range len(s) - 1 {
-		if s[i] < '0' || s[i] > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(s[i]-'0')
+	for end = from; end < len(s) && end < from+most && s[end]-'0' <= 9; end++ {
+		n = n*10 + int64(s[end]-'0')
 	}
-	for _, u := range timeoutUnits {
-		if u.name == s[len(s)-1] {
-			if n > int64(MaxTimeout/u.size) {
-				return MaxTimeout, true
-			}
-			return time.Duration(n) * u.size, true
+	if end == from || end == len(s) {
+		return 0, end, false
+	}
+	for i := range timeoutUnits {
+		u := &timeoutUnits[i]
+		switch {
+		case u.name != s[end]:
+		case u.size > time.Second && n > int64(MaxTimeout/u.size):
+			return MaxTimeout, end + 1, true
+		default:
+			return time.Duration(n) * u.size, end + 1, true
 		}
 	}
-	return 0, false
+	return 0, end, false
 }
