@@ -71,7 +71,7 @@ type broker struct {
 	done    chan struct{} // has an element when a reply came
 }
 
-func newBroker(t *testing.T) *broker {
+func newBroker(t testing.TB) *broker {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	assert.NoError(t, err)

@@ -61,6 +61,12 @@ func TestAllocUnary(t *testing.T) {
 // allocations counts those of the whole process: the work is spread over goroutines that testing.AllocsPerRun sees as well,
 // but it pins the process to one processor, which is not how calls run.
 func allocations(f func()) float64 {
+	times, _ := allocated(f)
+	return times
+}
+
+// allocated is allocations with how many bytes they take.
+func allocated(f func()) (times, bytes float64) {
 	const calls = 2000
 	for range 200 {
 		f()
@@ -71,5 +77,5 @@ func allocations(f func()) float64 {
 		f()
 	}
 	runtime.ReadMemStats(&after)
-	return float64(after.Mallocs-before.Mallocs) / calls
+	return float64(after.Mallocs-before.Mallocs) / calls, float64(after.TotalAlloc-before.TotalAlloc) / calls
 }

@@ -1,8 +1,10 @@
 package bus
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,19 +27,34 @@ import (
 // partTime is how long an answer waits for those of the other calls in its frame.
 const partTime = time.Millisecond
 
-// arrival is a request as it arrived: in a message, or as an entry of a frame. An entry has its token as its reply subject.
+// arrival is a request as it arrived: in a message, or as an entry of a frame.
 type arrival struct {
-	msg   *nats.Msg
-	frame *inbound // nil for a message
+	msg   *nats.Msg  // the message, that of the whole frame for an entry
+	frame *inbound   // nil for a message
+	entry wire.Entry // where it is in the frame
+}
+
+// body is what an entry has of one.
+func (a *arrival) body() []byte { return a.entry.Body(a.msg.Data) }
+
+// read reads the metadata of a request: what its token says, or the name of its entry, and its headers.
+func (a *arrival) read(meta *wire.Request, app *endpoint.Header) *endpoint.Error {
+	if a.frame != nil {
+		return wire.ParseToken(wire.Name(a.entry, a.msg.Data), meta)
+	}
+	if err := wire.ParseToken(a.msg.Reply[strings.LastIndexByte(a.msg.Reply, '.')+1:], meta); err != nil {
+		return err
+	}
+	return wire.ReadRequest(wire.Headers(a.msg.Header), meta, app)
 }
 
 // sender is who waits for the answer.
 func (a *arrival) sender() recipient {
-	if a.frame == nil {
-		return recipient{subject: a.msg.Reply}
+	to := recipient{subject: a.msg.Reply, frame: a.frame}
+	if a.frame != nil {
+		to.entry, _, _ = bytes.Cut(wire.Name(a.entry, a.msg.Data), []byte{'~'})
 	}
-	id, _, _ := strings.Cut(a.msg.Reply, "~")
-	return recipient{subject: a.frame.to, frame: a.frame, entry: id}
+	return to
 }
 
 // done says that a request has come to its end.
@@ -54,21 +71,8 @@ type inbound struct {
 	left atomic.Int32
 
 	mu    sync.Mutex
-	waits part
+	waits *part // nil for none
 	timed bool
-}
-
-// part is an answer to a frame, to some of its calls.
-type part struct {
-	data []byte
-	has  []answered
-}
-
-// answered is an answer in a part, and where its body is.
-type answered struct {
-	entry     string
-	until     time.Time
-	from, end int32
 }
 
 // receiveFrame is the callback of the subject of frames. It never blocks.
@@ -109,36 +113,34 @@ func (op *operation) unpack(msg *nats.Msg) *endpoint.Error {
 	if err != nil {
 		return err
 	}
-	text, now := string(msg.Data), time.Now()
-	msgs := make([]nats.Msg, len(entries))
-	for i, e := range entries {
-		if msgs[i].Reply = wire.Name(e, text); !wire.IsToken(msgs[i].Reply) {
+	for _, e := range entries {
+		if !wire.IsToken(wire.Name(e, msg.Data)) {
 			return errFrameName
 		}
-		msgs[i].Subject, msgs[i].Data = op.subject, e.Body(msg.Data)
 	}
-	in := &inbound{op: op, to: msg.Reply}
+	in, now := &inbound{op: op, to: msg.Reply}, time.Now()
 	in.left.Store(int32(len(entries)))
-	for i := range msgs {
-		op.jobs.push(job{arrival: arrival{&msgs[i], in}, received: now})
+	for _, e := range entries {
+		op.jobs.push(job{arrival: arrival{msg, in, e}, received: now})
 	}
 	return nil
 }
 
 // answer puts an answer into a part. The body is copied.
-func (in *inbound) answer(to recipient, body []byte) {
+func (in *inbound) answer(to *recipient, body []byte) {
 	size, left := wire.EntrySize(len(to.entry), len(body)), int(in.left.Load())
-	var full part
+	var full *part
 	in.mu.Lock()
-	if len(in.waits.data)+size > min(wire.MaxBatch, int(in.op.bus.maxPayload.Load())) {
-		full, in.waits = in.waits, part{}
+	p := in.waits
+	if p != nil && len(p.data)+size > min(wire.MaxBatch, int(in.op.bus.maxPayload.Load())) {
+		full, p = p, nil
 	}
-	p := &in.waits
-	if p.data == nil {
-		p.data, p.has = make([]byte, 0, left*size), make([]answered, 0, left)
+	if p == nil {
+		p = in.op.parts.empty(left, left*size)
+		in.waits = p
 	}
 	p.data = wire.AppendEntry(p.data, to.entry, body)
-	p.has = append(p.has, answered{to.entry, to.until, int32(len(p.data) - len(body)), int32(len(p.data))})
+	p.since, p.waits = to.since, append(p.waits, to.waits)
 	timed := in.timed || left == 1
 	in.timed = true
 	in.mu.Unlock()
@@ -152,34 +154,36 @@ func (in *inbound) answer(to recipient, body []byte) {
 func (in *inbound) flush() {
 	in.mu.Lock()
 	p := in.waits
-	in.waits, in.timed = part{}, false
+	in.waits, in.timed = nil, false
 	in.mu.Unlock()
 	in.send(p)
 }
 
 // send publishes a part, or keeps its answers, each for itself.
-func (in *inbound) send(p part) {
-	if len(p.has) == 0 {
+func (in *inbound) send(p *part) {
+	if p == nil {
 		return
 	}
-	b, until := in.op.bus, time.Time{}
-	for _, a := range p.has {
-		if a.until.After(until) {
-			until = a.until
-		}
-	}
-	place, _, err := b.up.admit(len(p.data), until, nil)
+	b, size := in.op.bus, len(p.data)
+	place, _, err := b.up.admit(size, p.since.Add(slices.Max(p.waits)), nil)
 	if err == nil {
 		err = b.publish(in.to, nil, p.data)
-		place.release(len(p.data))
+		place.release(size)
 	}
-	if err == nil {
-		return
+	if err != nil {
+		in.lost(p, err)
 	}
-	for _, a := range p.has {
-		to := recipient{subject: in.to, frame: in, entry: a.entry, until: a.until}
-		if err := in.apart(err, to, p.data[a.from:a.end]); err != nil {
-			b.report(slog.LevelError, "reply not sent", slog.String("subject", in.op.subject), slog.Any("error", err))
+	in.op.parts.sent(p)
+}
+
+// lost keeps the answers of a part that was not sent.
+func (in *inbound) lost(p *part, why error) {
+	var room [wire.MaxEntries]wire.Entry
+	entries, _ := wire.ReadEntries(room[:0], p.data) // which we wrote
+	for i, e := range entries {
+		to := recipient{subject: in.to, frame: in, entry: wire.Name(e, p.data), since: p.since, waits: p.waits[i]}
+		if err := in.apart(why, to, e.Body(p.data)); err != nil {
+			in.op.bus.report(slog.LevelError, "reply not sent", slog.String("subject", in.op.subject), slog.Any("error", err))
 		}
 	}
 }
@@ -196,31 +200,4 @@ func (in *inbound) apart(err error, to recipient, body []byte) error {
 		return nil
 	}
 	return b.keep(err, to, h, body)
-}
-
-// parts are the frames of an operation that have answers which wait.
-type parts struct {
-	mu    sync.Mutex
-	wait  []*inbound
-	timer *time.Timer
-}
-
-func (p *parts) add(in *inbound) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.wait = append(p.wait, in)
-	if len(p.wait) == 1 {
-		p.timer = reset(p.timer, partTime, p.flush)
-	}
-}
-
-// flush sends what waits, some of it after a shorter time.
-func (p *parts) flush() {
-	p.mu.Lock()
-	wait := p.wait
-	p.wait = nil
-	p.mu.Unlock()
-	for _, in := range wait {
-		in.flush()
-	}
 }

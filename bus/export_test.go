@@ -171,7 +171,7 @@ func (b *Bus) Heard(err error) { b.heard(err) }
 
 // Late has the bus keep a reply, as if its connection had been away when it was to be sent.
 func (b *Bus) Late(subject string, body []byte) error {
-	return b.keep(nats.ErrDisconnected, recipient{subject: subject, until: time.Now().Add(time.Minute)}, nil, body)
+	return b.keep(nats.ErrDisconnected, recipient{subject: subject, since: time.Now(), waits: time.Minute}, nil, body)
 }
 
 // Puts reports whether requests are put into the connection without the client library.

@@ -250,7 +250,7 @@ func (b *Bus) keep(err error, to recipient, h wire.Headers, body []byte) error {
 	if err == nil && to.call == 0 || err != nil && !b.interrupted(err) {
 		return err
 	}
-	a := &answer{msg: &nats.Msg{Subject: to.subject, Data: bytes.Clone(body)}, call: to.call, until: to.until, sent: err == nil}
+	a := &answer{msg: &nats.Msg{Subject: to.subject, Data: bytes.Clone(body)}, call: to.call, until: to.until(), sent: err == nil}
 	if a.sent {
 		a.went(time.Now())
 	}

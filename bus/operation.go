@@ -163,10 +163,10 @@ func (op *operation) refusal(reason string) *endpoint.Error {
 }
 
 // tells reports whether a request asks who answers it, where nothing else of its metadata matters.
-func tells(m *nats.Msg) bool {
+func tells(a *arrival) bool {
 	var meta wire.Request
 	var app endpoint.Header
-	_ = readHead(m, &meta, &app) // what can't be read asks for nothing
+	_ = a.read(&meta, &app) // what can't be read asks for nothing
 	return meta.Tell
 }
 
@@ -230,7 +230,7 @@ var errGoexit = errors.New("the handler ended its goroutine")
 
 // accept reads the request's metadata and makes its context, or says why it is not executed.
 func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (context.Context, error) {
-	if err := readMeta(j.msg, meta, &c.Header); err != nil {
+	if err := readMeta(&j.arrival, meta, &c.Header); err != nil {
 		op.bus.malformed.Add(1)
 		return nil, err
 	}
@@ -250,7 +250,7 @@ func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (conte
 	if err != nil {
 		return nil, err
 	}
-	if err := op.setBody(c, &j.msg.Data, meta); err != nil {
+	if err := op.setBody(c, &j.arrival, meta); err != nil {
 		return nil, err
 	}
 	c.SetMaxReply(op.mostReply(j, meta))
@@ -258,22 +258,14 @@ func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (conte
 }
 
 // readMeta reads a request's metadata from its token and its headers.
-func readMeta(m *nats.Msg, meta *wire.Request, app *endpoint.Header) *endpoint.Error {
-	if err := readHead(m, meta, app); err != nil {
+func readMeta(a *arrival, meta *wire.Request, app *endpoint.Header) *endpoint.Error {
+	if err := a.read(meta, app); err != nil {
 		return err
 	}
-	if garbled(m) {
+	if a.frame == nil && garbled(a.msg) {
 		return errGarbledRequest
 	}
 	return nil
-}
-
-// readHead is readMeta for those who leave the body alone: its bytes may be the handler's already.
-func readHead(m *nats.Msg, meta *wire.Request, app *endpoint.Header) *endpoint.Error {
-	if err := wire.ParseToken(m.Reply[strings.LastIndexByte(m.Reply, '.')+1:], meta); err != nil {
-		return err
-	}
-	return wire.ReadRequest(wire.Headers(m.Header), meta, app)
 }
 
 // deadline counts from receipt, so that our own queueing is charged; the send time is the back-stop against a request that
@@ -309,7 +301,7 @@ func (op *operation) deadline(j *job, meta *wire.Request) (time.Time, error) {
 
 // setBody chooses the codec. A caller of ours that names no type means JSON; a foreign one means JSON where it is taken,
 // else the endpoint's first codec.
-func (op *operation) setBody(c *endpoint.Call, data *[]byte, meta *wire.Request) error {
+func (op *operation) setBody(c *endpoint.Call, a *arrival, meta *wire.Request) error {
 	mediaType := meta.MediaType
 	if mediaType == "" {
 		mediaType = wire.JSONType
@@ -325,7 +317,11 @@ func (op *operation) setBody(c *endpoint.Call, data *[]byte, meta *wire.Request)
 	if !ok && !isPayload(op.spec.NewResponse()) {
 		with = op.codecs.Default() // nobody can answer in a type that only a Payload can have
 	}
-	c.SetBodyAt(data, mediaType, with)
+	if a.frame != nil {
+		c.SetBody(a.body(), mediaType, with)
+		return nil
+	}
+	c.SetBodyAt(&a.msg.Data, mediaType, with)
 	return nil
 }
 
@@ -355,7 +351,8 @@ func (op *operation) serve(ctx context.Context, c *endpoint.Call, j *job, meta *
 		}
 		return nil
 	}
-	switch err = op.bus.reply(op.bus.recipient(j, meta), h, body); {
+	to := op.bus.recipient(j, meta)
+	switch err = op.bus.reply(&to, h, body); {
 	case err == nil:
 		return nil
 	case errors.Is(err, nats.ErrMaxPayload): // headers and all, or the broker's limit shrank

@@ -89,7 +89,7 @@ func (op *operation) fetch(ctx context.Context, c *endpoint.Call, j *job, meta *
 		return x, severed(err)
 	}
 	j.msg.Data = body
-	return x, op.setBody(c, &j.msg.Data, meta)
+	return x, op.setBody(c, &j.arrival, meta)
 }
 
 // room waits for some in the depot, as long as a call that is here since then may wait in the backlog.
@@ -150,7 +150,7 @@ func (op *operation) over(ctx context.Context) error {
 // mostReply is how long a reply to a request may be.
 func (op *operation) mostReply(j *job, meta *wire.Request) int {
 	most := op.bus.maxPayload.Load()
-	if op.bus.maxMessage > 0 && !strings.HasPrefix(j.sender().subject, wire.ImportRoot+".") {
+	if op.bus.maxMessage > 0 && !strings.HasPrefix(j.msg.Reply, wire.ImportRoot+".") {
 		most = max(most, min(int64(op.bus.maxMessage), int64(meta.MaxReply)))
 	}
 	return int(most)

@@ -51,46 +51,49 @@ func (op *operation) replyHeaders(c *endpoint.Call, meta *wire.Request, mediaTyp
 // recipient is who waits for a reply.
 type recipient struct {
 	subject string
-	frame   *inbound  // that the request came in; nil if it came alone
-	entry   string    // its id there
-	tell    bool      // our name is asked for
-	call    uint64    // in the ledger, 0 if it was not acked
-	until   time.Time // when nobody waits any more
+	frame   *inbound      // that the request came in; nil if it came alone
+	entry   []byte        // its id there
+	tell    bool          // our name is asked for
+	call    uint64        // in the ledger, 0 if it was not acked
+	since   time.Time     // when the request was there
+	waits   time.Duration // how long from then somebody waits
 }
+
+// until is when nobody waits any more.
+func (to *recipient) until() time.Time { return to.since.Add(to.waits) }
 
 // recipient returns who waits for the reply to a job. From now on it is not acked any more.
 func (b *Bus) recipient(j *job, meta *wire.Request) recipient {
-	timeout := b.timeout
-	if meta.HasTimeout {
-		timeout = meta.Timeout
-	}
 	to := j.sender()
-	to.tell, to.call, to.until = meta.Tell, j.by.speak(), j.received.Add(timeout)
+	to.tell, to.call, to.since, to.waits = meta.Tell, j.by.speak(), j.received, b.timeout
+	if meta.HasTimeout {
+		to.waits = meta.Timeout
+	}
 	return to
 }
 
 // sender is who waits for the answer to a message that was not taken as a job.
 func (b *Bus) sender(a arrival) recipient {
 	to := a.sender()
-	to.tell, to.until = tells(a.msg), time.Now().Add(b.timeout)
+	to.tell, to.since, to.waits = tells(&a), time.Now(), b.timeout
 	return to
 }
 
 // named adds to the headers of a message which of the calls in a frame it is for.
 func (to *recipient) named(h wire.Headers) wire.Headers {
-	if to.entry == "" {
+	if len(to.entry) == 0 {
 		return h
 	}
 	if h == nil {
 		h = wire.Headers{}
 	}
-	h[wire.EntryHeader] = []string{to.entry}
+	h[wire.EntryHeader] = []string{string(to.entry)}
 	return h
 }
 
 // reply publishes a reply. While the connection has no room it waits, and the handler's place is taken for so long: that
 // is how callers of a service behind a slow network are held back. While there is no connection the reply is kept.
-func (b *Bus) reply(to recipient, h wire.Headers, body []byte) error {
+func (b *Bus) reply(to *recipient, h wire.Headers, body []byte) error {
 	if to.frame != nil && h == nil && to.call == 0 && len(body) <= wire.MaxEntryBody &&
 		int64(wire.EntrySize(len(to.entry), len(body))) <= b.maxPayload.Load() {
 		to.frame.answer(to, body)
@@ -98,12 +101,12 @@ func (b *Bus) reply(to recipient, h wire.Headers, body []byte) error {
 	}
 	h = to.named(h)
 	size := len(body) + wire.Size(h)
-	place, _, err := b.up.admit(size, to.until, nil)
+	place, _, err := b.up.admit(size, to.until(), nil)
 	if err != nil {
-		return b.keep(err, to, h, body)
+		return b.keep(err, *to, h, body)
 	}
 	defer place.release(size)
-	return b.keep(b.publish(to.subject, h, body), to, h, body)
+	return b.keep(b.publish(to.subject, h, body), *to, h, body)
 }
 
 func (b *Bus) publish(subject string, h wire.Headers, body []byte) error {

@@ -71,7 +71,7 @@ func (op *operation) runStream(j job) {
 // accept reads the request's metadata and opens the stream, or says why it is not executed.
 func (x *serverStream) accept() (context.Context, error) {
 	op, c := x.op, x.c
-	if err := readMeta(x.j.msg, &x.meta, &c.Header); err != nil {
+	if err := readMeta(&x.j.arrival, &x.meta, &c.Header); err != nil {
 		op.bus.malformed.Add(1)
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (x *serverStream) accept() (context.Context, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := op.setBody(c, &x.j.msg.Data, &x.meta); err != nil {
+	if err := op.setBody(c, &x.j.arrival, &x.meta); err != nil {
 		return nil, err
 	}
 	c.SetCodecs(op.codecs)
@@ -304,7 +304,7 @@ func (x *serverStream) sendEnd(e *endpoint.Error) {
 		trailer = x.c.Trailer
 	}
 	b := x.bus
-	b.sendEnd(recipient{subject: to, tell: x.meta.Tell, until: time.Now().Add(3 * max(x.meta.Heartbeat, wire.MinHeartbeat))}, h, count, e, &trailer)
+	b.sendEnd(recipient{subject: to, tell: x.meta.Tell, since: time.Now(), waits: 3 * max(x.meta.Heartbeat, wire.MinHeartbeat)}, h, count, e, &trailer)
 }
 
 // sendEnd sends the end of a stream.

@@ -19,7 +19,8 @@ import (
 type bareCall struct {
 	Call
 	begun    *callContext // of a server's call, which its handler may keep
-	boxed    []byte       // the message that the edge has by value, of codec Raw
+	asked    []byte       // the messages that the edge has by value, of codec Raw
+	boxed    []byte
 	released bool
 }
 

@@ -131,11 +131,15 @@ func (c *Call) encodeRequest() {
 // good when the codec is Raw or the message a Payload. It is for transports.
 func (c *Call) SetBody(body []byte, mediaType string, with codec.Codec) {
 	c.body, c.bodyType, c.codec, c.encoded = body, mediaType, with, true
+	if c.pooled != nil && with == codec.Raw && !c.Spec.reqPtr && isRaw(c.Spec.Request) {
+		c.pooled.asked = slices.Clip(body)
+		c.msg = &c.pooled.asked
+	}
 }
 
 // SetBodyAt is SetBody of bytes that stay where they are: with codec Raw, body itself becomes the message. It is for transports.
 func (c *Call) SetBodyAt(body *[]byte, mediaType string, with codec.Codec) {
-	c.SetBody(*body, mediaType, with)
+	c.body, c.bodyType, c.codec, c.encoded = *body, mediaType, with, true
 	if with == codec.Raw && isRaw(c.Spec.Request) {
 		*body = slices.Clip(*body)
 		c.msg = body
