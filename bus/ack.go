@@ -172,7 +172,7 @@ func (op *operation) ack(k *control) {
 	}
 	var meta wire.Request
 	var app endpoint.Header
-	if k.read(&meta, &app) != nil || !meta.Ack || meta.Stream != "" {
+	if k.read(&wire.Reader{}, &meta, &app) != nil || !meta.Ack || meta.Stream != "" {
 		return
 	}
 	b.acked.enter(k)

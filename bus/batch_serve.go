@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"bytes"
 	"errors"
 	"log/slog"
 	"slices"
@@ -38,11 +37,11 @@ type arrival struct {
 func (a *arrival) body() []byte { return a.entry.Body(a.msg.Data) }
 
 // read reads the metadata of a request: what its token says, or the name of its entry, and its headers.
-func (a *arrival) read(meta *wire.Request, app *endpoint.Header) *endpoint.Error {
+func (a *arrival) read(with *wire.Reader, meta *wire.Request, app *endpoint.Header) *endpoint.Error {
 	if a.frame != nil {
-		return wire.ParseToken(wire.Name(a.entry, a.msg.Data), meta)
+		return with.Call(a.entry, a.msg.Data, meta)
 	}
-	if err := wire.ParseToken(a.msg.Reply[strings.LastIndexByte(a.msg.Reply, '.')+1:], meta); err != nil {
+	if err := with.Token(a.msg.Reply[strings.LastIndexByte(a.msg.Reply, '.')+1:], meta); err != nil {
 		return err
 	}
 	return wire.ReadRequest(wire.Headers(a.msg.Header), meta, app)
@@ -52,7 +51,7 @@ func (a *arrival) read(meta *wire.Request, app *endpoint.Header) *endpoint.Error
 func (a *arrival) sender() recipient {
 	to := recipient{subject: a.msg.Reply, frame: a.frame}
 	if a.frame != nil {
-		to.entry, _, _ = bytes.Cut(wire.Name(a.entry, a.msg.Data), []byte{'~'})
+		to.entry = a.entry.ID(a.msg.Data)
 	}
 	return to
 }
@@ -113,8 +112,8 @@ func (op *operation) unpack(msg *nats.Msg) *endpoint.Error {
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if !wire.IsToken(wire.Name(e, msg.Data)) {
+	for i := range entries {
+		if !entries[i].IsCall(msg.Data) {
 			return errFrameName
 		}
 	}

@@ -7,14 +7,14 @@ import (
 	"time"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/wire"
 )
 
 // job is one request as the subscription's callback took it.
 type job struct {
 	arrival
 	received time.Time
-	started  time.Time // when its worker took it
-	by       *worker
+	by       *worker  // nil while it waits
 	control  *control // if a sweep found it waiting
 }
 
@@ -26,7 +26,9 @@ type worker struct {
 	wake     chan struct{}
 	has      arrival     // of its job, none between two; the dispatcher's lock guards it
 	answered atomic.Bool // see abandon
-	ended    time.Time   // its job, where run said so; its own
+	started  time.Time   // its job; its own
+	ended    time.Time   // where run said so
+	tokens   wire.Reader // its own
 
 	// For acks. A sweep sets control and then looks at call, the worker sets call and then looks at control: one of both sees
 	// the other.
@@ -56,8 +58,7 @@ type dispatcher struct {
 	wait           time.Duration
 	run            func(job)
 	refuse         func(job, string) // with the reason; must not block
-	waits          func(delta int64)
-	ack            func(*control) // nil: nothing is acked; guarded by mu
+	ack            func(*control)    // nil: nothing is acked; guarded by mu
 
 	mu      sync.Mutex
 	ring    []job // waiting, oldest at head
@@ -106,17 +107,22 @@ func (d *dispatcher) most() int { return d.backlog + max(d.limit-d.workers, 0) +
 // push takes a job into the ring and sees to a worker for it, or refuses it when all is full.
 func (d *dispatcher) push(j job) {
 	d.mu.Lock()
-	free := d.limit - d.workers
-	if d.closed || d.n >= d.most() {
-		reason := reasonBacklogFull
-		if d.closed {
-			reason = reasonDraining
-		}
-		d.mu.Unlock()
+	reason := d.admit(&j)
+	d.mu.Unlock()
+	if reason != "" {
 		d.refuse(j, reason)
-		return
 	}
-	d.waits(1)
+}
+
+// admit is push that returns why a job is to be refused, "" if it is not (lock held).
+func (d *dispatcher) admit(j *job) (reason string) {
+	free := d.limit - d.workers
+	switch {
+	case d.closed:
+		return reasonDraining
+	case d.n >= d.most():
+		return reasonBacklogFull
+	}
 	d.put(j)
 	if d.ack != nil && !d.sweeps {
 		d.sweeps = true
@@ -134,7 +140,14 @@ func (d *dispatcher) push(j job) {
 		d.taken = 0
 		d.watch = reset(d.watch, watchEvery, d.look)
 	}
-	d.mu.Unlock()
+	return ""
+}
+
+// waiting returns how many jobs wait.
+func (d *dispatcher) waiting() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.n
 }
 
 func reset(t *time.Timer, d time.Duration, f func()) *time.Timer {
@@ -203,14 +216,13 @@ func (d *dispatcher) work() {
 			d.taken++
 			d.moved = now
 			d.mu.Unlock()
-			d.waits(-1)
-			j.started = now
+			w.started = now
 			d.run(j)
 			now = w.over() // the next one starts here: reading the clock is not free
 			d.mu.Lock()
 			w.has = arrival{}
 			d.forget(w)
-			d.pace += (now.Sub(j.started) - d.pace) >> paceShift
+			d.pace += (now.Sub(w.started) - d.pace) >> paceShift
 		}
 		if d.closed || len(d.parked) >= parkPerProcs*runtime.GOMAXPROCS(0) {
 			d.leave(w)
@@ -265,22 +277,25 @@ func (d *dispatcher) settle() {
 	}
 }
 
-func (d *dispatcher) put(j job) {
+func (d *dispatcher) put(j *job) {
 	if d.n == len(d.ring) {
 		ring := make([]job, max(minRing, 2*d.n))
 		for i := range d.n {
-			ring[i] = d.ring[(d.head+i)%len(d.ring)]
+			ring[i] = *d.at(i)
 		}
 		d.ring, d.head = ring, 0
 	}
-	d.ring[(d.head+d.n)%len(d.ring)] = j
+	*d.at(d.n) = *j
 	d.n++
 }
+
+// at is the i-th job that waits. The ring's length is a power of two.
+func (d *dispatcher) at(i int) *job { return &d.ring[(d.head+i)&(len(d.ring)-1)] }
 
 func (d *dispatcher) take() job {
 	j := d.ring[d.head]
 	d.ring[d.head] = job{}
-	d.head = (d.head + 1) % len(d.ring)
+	d.head = (d.head + 1) & (len(d.ring) - 1)
 	d.n--
 	d.swept = max(d.swept-1, 0)
 	return j
@@ -358,7 +373,6 @@ func (d *dispatcher) abandon(answer func(arrival)) {
 
 func (d *dispatcher) refuseAll(jobs []job, reason string) {
 	for _, j := range jobs {
-		d.waits(-1)
 		d.refuse(j, reason)
 	}
 }

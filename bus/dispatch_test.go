@@ -24,17 +24,11 @@ type rig struct {
 	running map[string]chan bool // closed: return; a value: end the goroutine
 	ran     []string
 	refused map[string]string // with the reason
-	waiting atomic.Int64
-	least   int64
 }
 
 func newRig(limit, backlog int, wait time.Duration) *rig {
 	r := &rig{running: map[string]chan bool{}, refused: map[string]string{}}
-	r.dispatcher = dispatcher{limit: limit, backlog: backlog, wait: wait, run: r.do, refuse: r.say, waits: func(d int64) {
-		if n := r.waiting.Add(d); n < 0 {
-			r.least = n
-		}
-	}}
+	r.dispatcher = dispatcher{limit: limit, backlog: backlog, wait: wait, run: r.do, refuse: r.say}
 	return r
 }
 
@@ -168,8 +162,8 @@ func model(limit, backlog int, wait time.Duration, steps []step) (fault string) 
 		if got, want := fmt.Sprint(r.says()), fmt.Sprint(refused); got != want {
 			fault = fmt.Sprintf("step %d %v: refused %v, want %v", i, s, got, want)
 		}
-		if got, want := r.waiting.Load(), int64(len(there)-len(runs)); got != want || r.least < 0 {
-			fault = fmt.Sprintf("step %d %v: %d wait, want %d (least %d)", i, s, got, want, r.least)
+		if got, want := r.waiting(), len(there)-len(runs); got != want {
+			fault = fmt.Sprintf("step %d %v: %d wait, want %d", i, s, got, want)
 		}
 		if fault != "" {
 			break
@@ -187,8 +181,8 @@ func model(limit, backlog int, wait time.Duration, steps []step) (fault string) 
 	synctest.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if fault == "" && (late != reasonDraining || len(r.ran)+len(r.refused) != next+1 || r.waiting.Load() != 0) {
-		fault = fmt.Sprintf("%d ran, %d were refused of %d, %d wait", len(r.ran), len(r.refused), next+1, r.waiting.Load())
+	if fault == "" && (late != reasonDraining || len(r.ran)+len(r.refused) != next+1 || r.waiting() != 0) {
+		fault = fmt.Sprintf("%d ran, %d were refused of %d, %d wait", len(r.ran), len(r.refused), next+1, r.waiting())
 	}
 	return fault
 }
@@ -197,7 +191,7 @@ func model(limit, backlog int, wait time.Duration, steps []step) (fault string) 
 func TestDispatcherUnderLoad(t *testing.T) {
 	const pushers, each, limit = 8, 5000, 4
 	var running, most, ran, refused atomic.Int64
-	d := &dispatcher{limit: limit, backlog: 64, wait: time.Minute, waits: func(int64) {}}
+	d := &dispatcher{limit: limit, backlog: 64, wait: time.Minute}
 	d.run = func(job) {
 		for n := running.Add(1); ; {
 			m := most.Load()
@@ -256,10 +250,10 @@ func TestDispatcherHiresForAGrowingRing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var refused, late atomic.Int64
 		d := &dispatcher{
-			limit: 1024, backlog: 4096, wait: time.Second, waits: func(int64) {},
+			limit: 1024, backlog: 4096, wait: time.Second,
 			refuse: func(job, string) { refused.Add(1) },
 			run: func(j job) {
-				if j.started.Sub(j.received) > 100*time.Millisecond {
+				if j.by.started.Sub(j.received) > 100*time.Millisecond {
 					late.Add(1)
 				}
 				time.Sleep(40 * time.Microsecond)
@@ -280,7 +274,7 @@ func TestDispatcherSeesBlockedWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		block := make(chan struct{})
 		var running atomic.Int32
-		d := &dispatcher{limit: 100, backlog: 100, wait: time.Minute, waits: func(int64) {}, run: func(job) {
+		d := &dispatcher{limit: 100, backlog: 100, wait: time.Minute, run: func(job) {
 			running.Add(1)
 			<-block
 		}}

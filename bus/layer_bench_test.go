@@ -34,7 +34,7 @@ func BenchmarkDispatcher(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			done, begun := make(chan struct{}, ahead), atomic.Int64{}
 			d := &dispatcher{
-				limit: 64, backlog: 1000, wait: time.Minute, waits: func(int64) {},
+				limit: 64, backlog: 1000, wait: time.Minute,
 				run:    func(job) { done <- struct{}{} },
 				refuse: func(job, string) { panic("refused") },
 			}

@@ -70,7 +70,7 @@ func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middl
 		any: isPayload(s.NewRequest()), bare: ep.Bare(), info: info,
 	}
 	op.ctx, op.cancel = context.WithCancelCause(context.Background())
-	op.jobs = dispatcher{limit: b.concurrency, backlog: b.backlog, wait: b.backlogWait, run: op.run, refuse: op.refuse, waits: op.meter.Wait}
+	op.jobs = dispatcher{limit: b.concurrency, backlog: b.backlog, wait: b.backlogWait, run: op.run, refuse: op.refuse}
 	if s.Kind != endpoint.UnaryKind {
 		op.jobs.run, op.jobs.refuse = op.runStream, op.refuseStream
 	}
@@ -166,7 +166,7 @@ func (op *operation) refusal(reason string) *endpoint.Error {
 func tells(a *arrival) bool {
 	var meta wire.Request
 	var app endpoint.Header
-	_ = a.read(&meta, &app) // what can't be read asks for nothing
+	_ = a.read(&wire.Reader{}, &meta, &app) // what can't be read asks for nothing
 	return meta.Tell
 }
 
@@ -182,7 +182,7 @@ func (op *operation) run(j job) {
 	op.meter.Run(1)
 	c := op.newCall()
 	c.SetReceived(j.received)
-	c.SetNow(j.started)
+	c.SetNow(j.by.started)
 	c.SetInstance(op.bus.id)
 	var meta wire.Request
 	var failed *endpoint.Error
@@ -230,7 +230,7 @@ var errGoexit = errors.New("the handler ended its goroutine")
 
 // accept reads the request's metadata and makes its context, or says why it is not executed.
 func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (context.Context, error) {
-	if err := readMeta(&j.arrival, meta, &c.Header); err != nil {
+	if err := readMeta(&j.arrival, &j.by.tokens, meta, &c.Header); err != nil {
 		op.bus.malformed.Add(1)
 		return nil, err
 	}
@@ -258,8 +258,8 @@ func (op *operation) accept(c *endpoint.Call, j *job, meta *wire.Request) (conte
 }
 
 // readMeta reads a request's metadata from its token and its headers.
-func readMeta(a *arrival, meta *wire.Request, app *endpoint.Header) *endpoint.Error {
-	if err := a.read(meta, app); err != nil {
+func readMeta(a *arrival, with *wire.Reader, meta *wire.Request, app *endpoint.Header) *endpoint.Error {
+	if err := a.read(with, meta, app); err != nil {
 		return err
 	}
 	if a.frame == nil && garbled(a.msg) {
@@ -279,13 +279,13 @@ func (op *operation) deadline(j *job, meta *wire.Request) (time.Time, error) {
 		timeout = meta.Timeout
 	}
 	deadline := j.received.Add(timeout)
-	late := !j.started.Before(deadline)
+	late := !j.by.started.Before(deadline)
 	if meta.HasSent && !late {
 		limit := timeout
 		if meta.HasTimeout {
 			limit = meta.Timeout
 		}
-		now, skew := j.started.UnixMilli(), op.bus.skew
+		now, skew := j.by.started.UnixMilli(), op.bus.skew
 		if op.bus.pulse.slept(meta.Sent, now) {
 			skew = 0
 		}
@@ -378,6 +378,7 @@ func (op *operation) takesFrames() bool {
 func (op *operation) stats() endpoint.Stats {
 	s := op.meter.Stats()
 	s.Service, s.Name, s.Subject = op.spec.Service, op.spec.Name, op.subject
+	s.Waiting = int64(op.jobs.waiting())
 	s.Dropped = op.member.Load().dropped()
 	return s
 }

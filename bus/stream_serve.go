@@ -71,7 +71,7 @@ func (op *operation) runStream(j job) {
 // accept reads the request's metadata and opens the stream, or says why it is not executed.
 func (x *serverStream) accept() (context.Context, error) {
 	op, c := x.op, x.c
-	if err := readMeta(&x.j.arrival, &x.meta, &c.Header); err != nil {
+	if err := readMeta(&x.j.arrival, &x.j.by.tokens, &x.meta, &c.Header); err != nil {
 		op.bus.malformed.Add(1)
 		return nil, err
 	}

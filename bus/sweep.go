@@ -61,7 +61,7 @@ func (d *dispatcher) sweep() {
 	now := time.Now()
 	var due []*control
 	for ; d.swept < d.n; d.swept++ {
-		j := &d.ring[(d.head+d.swept)%len(d.ring)]
+		j := d.at(d.swept)
 		if now.Sub(j.received) < ackAfter {
 			break
 		}
@@ -115,7 +115,7 @@ func (d *dispatcher) claim(w *worker) *control {
 func (d *dispatcher) nextDue(now time.Time) time.Duration {
 	wait := ackAfter
 	if d.swept < d.n {
-		wait = min(wait, ackAfter-now.Sub(d.ring[(d.head+d.swept)%len(d.ring)].received))
+		wait = min(wait, ackAfter-now.Sub(d.at(d.swept).received))
 	}
 	if d.first != nil {
 		wait = min(wait, ackAfter-now.Sub(d.first.received))
@@ -134,7 +134,9 @@ func (w *worker) begin(c *endpoint.Call) bool {
 
 // speak says that the job is to be answered now: an ack is out, or will not be sent any more. It may be called twice.
 func (w *worker) speak() (call uint64) {
-	w.call.Store(silent)
+	if w.call.Load() != silent {
+		w.call.Store(silent)
+	}
 	if k := w.control.Load(); k != nil {
 		return k.settled()
 	}

@@ -27,7 +27,7 @@ type stage struct {
 
 func newStage(limit int) *stage {
 	s := &stage{takes: map[string]time.Duration{}, acked: map[string]time.Duration{}, said: map[string]bool{}}
-	s.dispatcher = dispatcher{limit: limit, backlog: 1000, wait: time.Hour, run: s.do, refuse: func(job, string) {}, waits: func(int64) {}}
+	s.dispatcher = dispatcher{limit: limit, backlog: 1000, wait: time.Hour, run: s.do, refuse: func(job, string) {}}
 	s.acks(func(k *control) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -141,7 +141,7 @@ func TestSweepRests(t *testing.T) {
 func TestNoAckAfterTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var acked []string
-		d := dispatcher{limit: 1, backlog: 10, wait: time.Hour, refuse: func(job, string) {}, waits: func(int64) {}}
+		d := dispatcher{limit: 1, backlog: 10, wait: time.Hour, refuse: func(job, string) {}}
 		d.run = func(j job) {
 			j.by.begin(endpoint.NewCall(&endpoint.Spec{}, "svc.x", endpoint.ServerSide))
 			if j.msg.Subject == "slow" {

@@ -35,13 +35,27 @@ func AppendEntry[N string | []byte](dst []byte, name N, body []byte) []byte {
 func EntrySize(name, body int) int { return name + body + 2 + 3 }
 
 // Entry is a part of a frame: where name and body are in it.
-type Entry struct{ name, nameEnd, body, end int32 }
+type Entry struct {
+	name, body, end int32
+	length, id      uint8 // of the name, and of the id in it once IsCall has found it
+}
 
 // Name is an entry's name in its frame.
-func Name[F string | []byte](e Entry, frame F) F { return frame[e.name:e.nameEnd] }
+func Name[F string | []byte](e Entry, frame F) F { return frame[e.name : e.name+int32(e.length)] }
+
+// IsCall reports whether an entry's name is a reply token, whatever its pairs say.
+func (e *Entry) IsCall(frame []byte) bool {
+	name := Name(*e, frame)
+	n, ok := idLength(name)
+	e.id = uint8(n)
+	return ok && n+1 < len(name)
+}
+
+// ID is the id of an entry that is a call, in its frame.
+func (e *Entry) ID(frame []byte) []byte { return Name(*e, frame)[:e.id] }
 
 // Body is the entry's body in its frame, of which it is a part; what is appended to it goes elsewhere.
-func (e Entry) Body(frame []byte) []byte { return frame[e.body:e.end:e.end] }
+func (e *Entry) Body(frame []byte) []byte { return frame[e.body:e.end:e.end] }
 
 // ReadEntries appends the entries of a frame to dst. What is no frame, or more than one may have, is an error for who sent it.
 func ReadEntries(dst []Entry, frame []byte) ([]Entry, *endpoint.Error) {
@@ -53,15 +67,13 @@ func ReadEntries(dst []Entry, frame []byte) ([]Entry, *endpoint.Error) {
 		if len(dst)-first == MaxEntries {
 			return dst, badBatch(fmt.Sprintf("it has more than %d entries", MaxEntries))
 		}
-		var e Entry
-		var ok1, ok2 bool
-		e.name, e.nameEnd, ok1 = span(frame, at, 1, MaxToken)
-		e.body, e.end, ok2 = span(frame, int(e.nameEnd), 0, MaxEntryBody)
+		name, nameEnd, ok1 := span(frame, at, 1, MaxToken)
+		body, end, ok2 := span(frame, int(nameEnd), 0, MaxEntryBody)
 		if !ok1 || !ok2 {
 			return dst, badBatch(fmt.Sprintf("entry %d can't be read", len(dst)-first+1))
 		}
-		dst = append(dst, e)
-		at = int(e.end)
+		dst = append(dst, Entry{name: name, length: uint8(nameEnd - name), body: body, end: end})
+		at = int(end)
 	}
 	if len(dst) == first {
 		return dst, badBatch("it is empty")

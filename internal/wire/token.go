@@ -94,14 +94,21 @@ func MediaLetter(mediaType string) (byte, bool) {
 // can't be read, is an error for the caller; of such a token r has only that the caller is one of ours, and what it asked
 // to be told.
 func ParseToken[T text](token T, r *Request) *endpoint.Error {
-	if len(token) > MaxToken {
-		return nil
+	if at, ok := idLength(token); ok {
+		return readPairs(token[at:], r)
 	}
-	at, ok := part(token, 0)
-	if !ok || at == len(token) || at < minID {
-		return nil
-	}
-	out := Request{Own: true}
+	return nil
+}
+
+// idLength returns how long the id is that a token begins with; false for what has not the form of one of ours.
+func idLength[T text](token T) (n int, ok bool) {
+	n, ok = part(token, 0)
+	return n, ok && n >= minID && n < len(token) && len(token) <= MaxToken
+}
+
+// readPairs reads what follows the id of a token.
+func readPairs[T text](token T, r *Request) *endpoint.Error {
+	out, at := Request{Own: true}, 0
 	var seen uint32 // a bit for each key
 	why, bad := "", ""
 	for at < len(token) { // and a tilde is there
@@ -110,9 +117,11 @@ func ParseToken[T text](token T, r *Request) *endpoint.Error {
 			return nil
 		}
 		read, known, sound := setPair(&out, token, from)
-		if at, ok = part(token, read); !ok { // what is left of a pair that was not read to its end
+		end, ok := part(token, read) // what is left of a pair that was not read to its end
+		if !ok {
 			return nil
 		}
+		at = end
 		bit := uint32(1) << (token[from] - 'a')
 		switch {
 		case bad != "": // the first fault is told
@@ -289,6 +298,6 @@ func Sampled(tp string) bool {
 
 // IsToken reports whether this is a reply token of this protocol, whatever its pairs say.
 func IsToken[T text](token T) bool {
-	n, ok := part(token, 0)
-	return ok && n >= minID && n+1 < len(token) && len(token) <= MaxToken
+	n, ok := idLength(token)
+	return ok && n+1 < len(token)
 }
