@@ -55,15 +55,22 @@ func (p *bareCall) recycle() {
 type nature struct{ atomic.Uint32 }
 
 const (
-	whole   uint32 = iota // of a call of its own
+	unasked uint32 = iota // of a call that nobody had from it
+	asked                 // somebody has the call for good
+	over                  // it was a bare call, which is another's now
 	derived               // made by WithDeadline
-	unasked               // of a bare call
-	asked                 // somebody has the bare call for good
-	over                  // it is another's now
 )
 
 // ask reports whether the call may be had.
 func (n *nature) ask() bool { return n.CompareAndSwap(unasked, asked) || n.Load() != over }
+
+// request is Message at the edge. Without middleware nobody else has the call yet.
+func (c *Call) request() (any, error) {
+	if c.pooled == nil {
+		return c.Message()
+	}
+	return c.decoded()
+}
 
 // own returns the call's own context, begun or not.
 func (c *Call) own() *callContext {
@@ -78,7 +85,6 @@ func (c *Call) begin(parent context.Context, deadline time.Time) *callContext {
 	x := &c.ctx
 	if c.Side == ServerSide && c.pooled != nil {
 		x = &callContext{}
-		x.nature.Store(unasked)
 		c.pooled.begun = x
 	}
 	x.parent, x.deadline = parent, deadline

@@ -78,14 +78,19 @@ func (c *Call) Message() (any, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.msg == nil {
+	return r.decoded()
+}
+
+// decoded is the request of the first attempt, which all share (lock held, or nobody else has the call yet).
+func (c *Call) decoded() (any, error) {
+	if c.msg == nil {
 		m := c.Spec.NewRequest()
-		if err := decode(r.codec, r.bodyType, r.body, m); err != nil {
-			return nil, decodeFault(err, r.bodyType).WithOutcome(NotExecuted)
+		if err := decode(c.codec, c.bodyType, c.body, m); err != nil {
+			return nil, decodeFault(err, c.bodyType).WithOutcome(NotExecuted)
 		}
-		r.msg = m
+		c.msg = m
 	}
-	return r.msg, nil
+	return c.msg, nil
 }
 
 // Body returns the request as it travels; on the client's side it is encoded at first use, once for all attempts. The
@@ -245,13 +250,14 @@ func replyTooLarge(n, most int) *Error {
 // EncodedReply returns what a server's chain returned as bytes and media type. It encodes again only if a middleware
 // replaced the value. The bytes are valid until End. It is for transports.
 func (c *Call) EncodedReply(reply any) (body []byte, mediaType string, err error) {
+	if reply == c.replyMsg && reply != nil { // answer made it, so it is of the type
+		return c.reply, c.replyType, nil
+	}
 	if err := c.checkReply(reply); err != nil {
 		return nil, "", err.WithOutcome(c.outcome())
 	}
-	if reply != c.replyMsg {
-		if err := c.encodeReply(reply); err != nil {
-			return nil, "", err
-		}
+	if err := c.encodeReply(reply); err != nil {
+		return nil, "", err
 	}
 	return c.reply, c.replyType, nil
 }

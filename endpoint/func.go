@@ -27,7 +27,7 @@ type (
 func New[Req, Resp any](f func(context.Context, Req) (Resp, error), opts ...Option) *Endpoint {
 	s := build(ServerSide, UnaryKind, reflect.TypeFor[Req](), reflect.TypeFor[Resp](), opts)
 	return newEndpoint(s, f == nil, func(ctx context.Context, c *Call) (any, error) {
-		m, err := c.Message()
+		m, err := c.request()
 		if err != nil {
 			return nil, err
 		}

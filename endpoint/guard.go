@@ -79,6 +79,9 @@ func seal(h Handler) Handler {
 		case c.Side == ServerSide && c.Spec.Kind.StreamsOut() && !c.root.entered.Load() && !c.Committed():
 			return nil, c.misused(nil, fmt.Errorf("%s, or a middleware inside of it, ended a stream and never called next", funcName(h)))
 		}
+		if reply == c.replyMsg && reply != nil { // as guard has it
+			return reply, nil
+		}
 		if err := c.judge(h, reply); err != nil {
 			return nil, err
 		}
