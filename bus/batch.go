@@ -148,7 +148,7 @@ func (b *batcher) stepBack(place *outlet, r *sending) (held bool) {
 	}
 	b.gathering = false
 	now := time.Now()
-	b.judge(now, now.Sub(r.now), b.frames-before)
+	b.judge(now, now.Sub(r.now), longest, b.frames-before)
 	if b.crowded.Load() && place != nil && !place.crowded.Load() {
 		place.crowded.Store(true) // until those say otherwise who step back there
 	}
@@ -208,7 +208,7 @@ func (b *batcher) publish(f *outbound, bt *batch, secret uint64) (err error) {
 	if b.bus.puts(f.place, len(f.data)) {
 		size := len(line) + len(f.data) + len("\r\n")
 		f.place.release(f.room - size)
-		if err = f.place.write(line, f.data); err != nil {
+		if err = f.place.write(line, f.data, len(bt.members)); err != nil {
 			f.place.release(size)
 		}
 		return err

@@ -22,6 +22,7 @@ import (
 const (
 	straight  = 8 << 10                // bytes of a request that are not worth copying once more
 	tooLong   = 200 * time.Microsecond // for a step back, when others have something to send as well
+	longest   = 4 * time.Millisecond   // for one that gathers a frame: what the system takes away at times must not send its calls alone
 	worth     = 20 * time.Microsecond  // of stepping back, for each frame that it gathers
 	leastRest = time.Millisecond       // without stepping back, after one that took too long
 	mostRest  = time.Second
@@ -72,11 +73,13 @@ func (o *outlet) let() {
 	o.push()
 }
 
-// write is put for who has gathered already. It writes where somebody else gathers only if much waits.
-func (o *outlet) write(head, body []byte) error {
+// write is put for who has gathered already: so many calls. It writes where somebody else gathers only if much waits.
+func (o *outlet) write(head, body []byte, calls int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering && o.held < writeChunk {
+	err := o.enqueue(head, body)
+	o.frames += calls - 1 // one was counted
+	if err != nil || o.writing || o.gathering && o.held < writeChunk {
 		return err
 	}
 	o.push()
@@ -106,16 +109,16 @@ func (o *outlet) stepBack(since time.Time) time.Time {
 	now := time.Now()
 	o.mu.Lock()
 	o.gathering = false
-	o.judge(now, now.Sub(since), o.frames-before)
+	o.judge(now, now.Sub(since), tooLong, o.frames-before)
 	return now
 }
 
 // judge decides whether to step back again. Where the program's own work keeps the processors busy, who steps back is only
 // resumed after it, and all that was gathered waits so long. That is not told from a moment that the system took away, so the
 // rest is short at first and grows.
-func (g *gatherer) judge(now time.Time, took time.Duration, got int) {
+func (g *gatherer) judge(now time.Time, took, most time.Duration, got int) {
 	switch {
-	case took > tooLong && time.Duration(got)*worth < took:
+	case took > most && time.Duration(got)*worth < took:
 		g.rest = min(max(restMore*g.rest, leastRest), mostRest)
 		g.until = now.Add(g.rest)
 	default:

@@ -153,19 +153,30 @@ func TestPutBeforeClose(t *testing.T) {
 func TestStepsBackWhileItIsWorthIt(t *testing.T) {
 	now := time.Now()
 	var g gatherer
-	g.judge(now, tooLong, 0)
+	g.judge(now, tooLong, tooLong, 0)
 	assert.True(t, !now.Before(g.until), "not too long")
-	g.judge(now, 2*time.Millisecond, 200)
+	g.judge(now, 2*time.Millisecond, tooLong, 200)
 	assert.True(t, !now.Before(g.until), "long, and worth it")
-	g.judge(now, 2*time.Millisecond, 1)
+	g.judge(now, 2*time.Millisecond, tooLong, 1)
 	assert.Equal(t, g.until.Sub(now), leastRest, "neither")
 	for range 20 {
-		g.judge(now, 2*time.Millisecond, 1)
+		g.judge(now, 2*time.Millisecond, tooLong, 1)
 	}
 	assert.Equal(t, g.until.Sub(now), mostRest)
 	for range 40 {
-		g.judge(now, tooLong, 0)
+		g.judge(now, tooLong, tooLong, 0)
 	}
-	g.judge(now, 2*time.Millisecond, 1)
+	g.judge(now, 2*time.Millisecond, tooLong, 1)
 	assert.Equal(t, g.until.Sub(now), leastRest, "forgotten")
+}
+
+// A frame is worth its calls to who judges whether it was right to step back.
+func TestGatheredFramesCountByTheirCalls(t *testing.T) {
+	o := newOutlet(&pieces{end: io.EOF}, time.Minute)
+	o.up.Store(true)
+	assert.True(t, o.hold())
+	assert.NoError(t, o.write([]byte("PUB x 1\r\n"), []byte("a"), 32))
+	_, err := o.put([]byte("PUB x 1\r\n"), []byte("b"), time.Now())
+	assert.NoError(t, err)
+	assert.Equal(t, o.frames, 33)
 }
