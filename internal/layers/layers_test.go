@@ -29,6 +29,7 @@ const floors = `
 	endpoint < internal/identity;
 	endpoint, internal/identity < middleware, httpbridge;
 	endpoint < middleware/metrics, middleware/tracing;
+	NOTHING < internal/traceparent < internal/wire, middleware/tracing;
 	httpbridge < httpbridge/grpcbridge, httpbridge/auth, httpbridge/console;
 
 	# A broker and a network in this process.

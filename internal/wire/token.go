@@ -1,12 +1,12 @@
 package wire
 
 import (
-	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/traceparent"
 )
 
 // A reply token is id 1*( "~" key value ): the id finds the waiting call, the pairs are metadata that costs no header.
@@ -242,11 +242,8 @@ func readSent[T text](token T, from int) (n int64, end int, ok bool) {
 
 // packTrace takes a traceparent of version 00: 16 bytes trace id, 8 bytes span id, flags.
 func packTrace(tp string) (b [25]byte, ok bool) {
-	if len(tp) != traceLength || tp[:3] != "00-" || tp[35] != '-' || tp[52] != '-' {
-		return b, false
-	}
-	ok = decodeHex(b[:16], tp[3:35]) && decodeHex(b[16:24], tp[36:52]) && decodeHex(b[24:], tp[53:55]) && isTrace(&b)
-	return b, ok
+	b, ok = traceparent.Read(tp)
+	return b, ok && isTrace(&b)
 }
 
 // isTrace tells a trace from one whose ids are zeros, as ValidTrace does.
@@ -254,19 +251,10 @@ func isTrace(b *[25]byte) bool {
 	return [16]byte(b[:16]) != [16]byte{} && [8]byte(b[16:24]) != [8]byte{}
 }
 
-func unpackTrace(b [25]byte) string {
-	var out [traceLength]byte
-	copy(out[:], "00-")
-	hex.Encode(out[3:], b[:16])
-	out[35] = '-'
-	hex.Encode(out[36:], b[16:24])
-	out[52] = '-'
-	hex.Encode(out[53:], b[24:])
-	return string(out[:])
-}
+func unpackTrace(b [25]byte) string { return traceparent.Write((*traceparent.Parts)(&b)) }
 
 // traceLength is that of a traceparent of version 00.
-const traceLength = 55
+const traceLength = traceparent.Length
 
 // noTrace is a trace id that is none, and in part a span id that is none.
 const noTrace = "00000000000000000000000000000000"
