@@ -9,13 +9,12 @@ import (
 	"postbus.example/endpoint"
 )
 
-// mark is what a middleware value leaves in the context of a call, so that it finds out that it stands around an attempt of
-// that very call: the call itself, or a later attempt by the same caller. A call that a handler or a middleware makes with
-// the context is another one, and traced as such.
+// mark tells whose context it is, so that a middleware value finds out that it stands around an attempt of that very call: the
+// call itself, or a later attempt by the same caller. A call that a handler or a middleware makes with the context is another
+// one, and traced as such.
 type mark struct {
-	of        *tracing
-	call      *endpoint.Call
-	recording bool
+	of   *tracing
+	call *endpoint.Call
 }
 
 func (m *mark) holds(c *endpoint.Call) bool {
@@ -27,18 +26,34 @@ type scope struct {
 	context.Context
 	mark
 
+	caller trace.Span // what it begins in, see outset
 	values context.Context
 }
+
+// recorded reports whether its span is.
+func (s *scope) recorded() bool { return trace.SpanFromContext(s.values).IsRecording() }
 
 // Bounds lets transports see through it, see endpoint.WithValues.
 func (s *scope) Bounds() context.Context { return s.Context }
 
-// Value finds the mark by its middleware value, and otherwise what the span's context has.
+// Value finds itself by its middleware value, and otherwise what the span's context has.
 func (s *scope) Value(key any) any {
 	if key == any(s.of) {
-		return &s.mark
+		return s
 	}
 	return s.values.Value(key)
+}
+
+// outset is the context that the span of a call begins with, in the memory of its scope: the caller's, whose span has been looked
+// up. Whoever begins a span asks for that several times, and the way down to it may be long.
+type outset scope
+
+// Value finds the span, and otherwise what the caller's context has.
+func (o *outset) Value(key any) any {
+	if key != nil && key == o.of.spanKey {
+		return o.caller
+	}
+	return o.Context.Value(key)
 }
 
 // arrival is the context that a handler's span begins with: it has the mark, and the trace that the request came with.
@@ -51,20 +66,23 @@ type arrival struct {
 
 // remote is the span of the peer, of which only its context is known.
 type remote struct {
-	trace.Span // does nothing
+	*nothing
 
 	sc trace.SpanContext
 }
 
+// nothing is a span that does nothing. All remote ones share it, behind one pointer.
+type nothing struct{ noop.Span }
+
 // SpanContext is all there is.
 func (r *remote) SpanContext() trace.SpanContext { return r.sc }
 
-// Value finds the mark, the peer's span if there is one, and otherwise what the context has.
+// Value finds itself by its middleware value, the peer's span if there is one, and otherwise what the context has.
 func (a *arrival) Value(key any) any {
 	switch {
 	case key == any(a.of):
-		return &a.mark
-	case a.came.Span != nil && key == a.of.spanKey:
+		return a
+	case a.came.nothing != nil && key == a.of.spanKey:
 		return &a.came
 	}
 	return a.Context.Value(key)
@@ -76,7 +94,7 @@ func keyOfSpans() any {
 	asked := &question{Context: context.Background()}
 	trace.SpanFromContext(asked)
 	t := &tracing{spanKey: asked.key}
-	a := &arrival{Context: context.Background(), mark: mark{of: t}, came: remote{Span: noop.Span{}}}
+	a := &arrival{Context: context.Background(), mark: mark{of: t}, came: remote{nothing: &nothing{}}}
 	if trace.SpanFromContext(a) != trace.Span(&a.came) {
 		return nil
 	}

@@ -46,7 +46,7 @@ func New(tp trace.TracerProvider, prop propagation.TextMapPropagator, opts ...Op
 	}
 	t := &tracing{
 		tracer: tp.Tracer(scopeName, trace.WithSchemaURL(schemaURL)), prop: prop, w3c: isW3C(prop),
-		spanKey: keyOfSpans(), remote: noop.Span{},
+		spanKey: keyOfSpans(), remote: &nothing{},
 	}
 	t.fields = slices.DeleteFunc(prop.Fields(), func(name string) bool { return name == baggageName })
 	for _, o := range opts {
@@ -55,7 +55,7 @@ func New(tp trace.TracerProvider, prop propagation.TextMapPropagator, opts ...Op
 		}
 	}
 	return func(next endpoint.Handler) endpoint.Handler {
-		return (&handler{tracing: t, next: next}).call
+		return (&handler{tracing: t, next: next}).handler()
 	}
 }
 
@@ -72,10 +72,10 @@ func absent(v any) bool {
 type tracing struct {
 	tracer    trace.Tracer
 	prop      propagation.TextMapPropagator
-	w3c       bool       // prop is that of w3c
-	fields    []string   // what the propagator writes of a trace
-	spanKey   any        // see keyOfSpans
-	remote    trace.Span // what each remote span is made of
+	w3c       bool     // prop is that of w3c
+	fields    []string // what the propagator writes of a trace
+	spanKey   any      // see keyOfSpans
+	remote    *nothing // what each remote span is made of
 	untrusted func(*endpoint.Call) bool
 }
 
@@ -109,61 +109,89 @@ func (h *handler) of(c *endpoint.Call) *binding {
 	return b
 }
 
-// call tells a call from an attempt. Attempts of what is not recorded aren't either: they go out with the call's context.
-func (h *handler) call(ctx context.Context, c *endpoint.Call) (any, error) {
-	c.AtOnce()
-	m, _ := ctx.Value(h.tracing).(*mark)
-	switch {
-	case m == nil || !m.holds(c):
-		return h.whole(ctx, c)
-	case c.Side == endpoint.ServerSide || !m.recording:
-		return h.next(ctx, c)
-	default:
-		return h.attempt(ctx, c)
+// handler tells a call from an attempt. Attempts of what is not recorded aren't either: they go out with the call's context.
+func (h *handler) handler() endpoint.Handler {
+	return func(ctx context.Context, c *endpoint.Call) (any, error) {
+		c.AtOnce()
+		switch outer := ctx.Value(h.tracing).(type) {
+		case *arrival:
+			if outer.holds(c) {
+				return h.next(ctx, c)
+			}
+		case *scope:
+			switch {
+			case !outer.holds(c):
+			case c.Side == endpoint.ServerSide || !outer.recorded():
+				return h.next(ctx, c)
+			default:
+				return h.attempt(ctx, c)
+			}
+		}
+		own, span := h.begin(ctx, c)
+		return h.run(own, c, span)
 	}
 }
 
-// whole makes the span of a call.
-func (h *handler) whole(ctx context.Context, c *endpoint.Call) (any, error) {
+// begin begins the span of a call, which run ends. It stays out of handler, so that what it has on the stack is gone when the
+// call waits.
+//
+//go:noinline
+func (h *handler) begin(ctx context.Context, c *endpoint.Call) (context.Context, trace.Span) {
 	if c.Side == endpoint.ServerSide {
-		return h.serve(ctx, c)
+		return h.arrive(ctx, c)
 	}
-	parent, link := h.parent(ctx, c)
-	own, span := h.start(parent, link, c)
-	sc := span.SpanContext()
-	h.inject(own, c, sc)
-	s := &scope{Context: ctx, mark: mark{h.tracing, c, span.IsRecording()}, values: own}
-	return h.run(s, c, span)
+	return h.depart(ctx, c)
 }
 
-// serve makes the span of a handler.
-func (h *handler) serve(ctx context.Context, c *endpoint.Call) (any, error) {
-	a := &arrival{Context: ctx, mark: mark{of: h.tracing, call: c}}
+// depart begins the span of a caller's call.
+func (h *handler) depart(ctx context.Context, c *endpoint.Call) (context.Context, trace.Span) {
+	s := &scope{Context: ctx, mark: mark{h.tracing, c}}
+	var span trace.Span
+	if c.Trace() == "" && c.Header.Len() == 0 { // the caller's it is
+		s.caller = trace.SpanFromContext(ctx)
+		s.values, span = h.start((*outset)(s), c)
+	} else {
+		parent, link := h.parent(ctx, c)
+		s.values, span = h.startLinked(parent, &link, c)
+		ctx = parent
+	}
+	sc := span.SpanContext()
+	h.inject(ctx, s.values, c, &sc)
+	return s, span
+}
+
+// arrive begins the span of a handler.
+func (h *handler) arrive(ctx context.Context, c *endpoint.Call) (context.Context, trace.Span) {
+	a := &arrival{Context: ctx, mark: mark{h.tracing, c}}
 	parent, link := h.origin(a, c)
-	own, span := h.start(parent, link, c)
+	own, span := h.startLinked(parent, &link, c)
 	if span.IsRecording() && !c.Received().IsZero() {
 		span.SetAttributes(keyQueueWait.Float64(max(time.Since(c.Received()).Seconds(), 0)))
 	}
 	h.show(parent, c, span.SpanContext())
-	return h.run(own, c, span)
+	return own, span
 }
 
-// start begins a span, which run ends.
-//
-//nolint:spancheck // run does
-func (h *handler) start(parent context.Context, link trace.SpanContext, c *endpoint.Call) (context.Context, trace.Span) {
+// start begins a span.
+func (h *handler) start(parent context.Context, c *endpoint.Call) (context.Context, trace.Span) {
 	b := h.of(c)
-	options := b.options
-	if link.IsValid() {
-		options = append(slices.Clip(options), trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: link}))
+	return h.tracer.Start(parent, b.method, b.options...)
+}
+
+// startLinked begins a span, in a trace of its own if there is one to link to.
+func (h *handler) startLinked(parent context.Context, link *trace.SpanContext, c *endpoint.Call) (context.Context, trace.Span) {
+	if !link.IsValid() {
+		return h.start(parent, c)
 	}
+	b := h.of(c)
+	options := append(slices.Clip(b.options), trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: *link}))
 	return h.tracer.Start(parent, b.method, options...)
 }
 
 // show lets logs and exemplars see the span. One that is not sampled and goes on with the trace that came may stay unseen.
 func (*tracing) show(parent context.Context, c *endpoint.Call, sc trace.SpanContext) {
 	if sc.IsValid() && (sc.IsSampled() || c.Trace() == "" || trace.SpanContextFromContext(parent).TraceID() != sc.TraceID()) {
-		c.SetTrace(writeParent(sc))
+		c.SetTrace(writeParent(&sc))
 	}
 }
 
@@ -175,7 +203,8 @@ func (h *handler) attempt(ctx context.Context, c *endpoint.Call) (any, error) {
 	options := append(slices.Clip(b.options), trace.WithAttributes(keyAttempt.Int(c.Attempt)))
 	own, span := h.tracer.Start(ctx, b.attempt, options...)
 	defer c.SetTrace(c.Trace()) // to who looks at the call afterwards it is the call's
-	h.inject(own, c, span.SpanContext())
+	sc := span.SpanContext()
+	h.inject(own, own, c, &sc)
 	return h.run(endpoint.WithValues(ctx, own), c, span)
 }
 
@@ -220,20 +249,21 @@ func (t *tracing) parent(ctx context.Context, c *endpoint.Call) (_ context.Conte
 	return out, link
 }
 
-// inject writes the span's context to the call. Of the headers that came with it none is left to contradict.
-func (t *tracing) inject(ctx context.Context, c *endpoint.Call, sc trace.SpanContext) {
+// inject writes the span's context to the call. Of the headers that came with it none is left to contradict. The baggage is the
+// parent's.
+func (t *tracing) inject(parent, own context.Context, c *endpoint.Call, sc *trace.SpanContext) {
 	if sc.IsValid() {
 		t.drop(c)
 	}
 	switch {
-	case t.w3c && !sc.IsSampled() && baggage.FromContext(ctx).Len() == 0:
+	case t.w3c && !sc.IsSampled() && baggage.FromContext(parent).Len() == 0:
 		if sc.IsValid() {
 			c.SetTrace(writeParent(sc))
 		}
 	case sc.IsSampled():
-		t.prop.Inject(ctx, carrier{c})
+		t.prop.Inject(own, carrier{c})
 	default:
-		t.prop.Inject(ctx, unsampled{carrier{c}})
+		t.prop.Inject(own, unsampled{carrier{c}})
 	}
 }
 

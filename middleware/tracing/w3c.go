@@ -22,7 +22,7 @@ func isW3C(prop propagation.TextMapPropagator) bool { return reflect.DeepEqual(p
 const knownFlags = trace.FlagsSampled | trace.FlagsRandom
 
 // writeParent returns a traceparent.
-func writeParent(sc trace.SpanContext) string {
+func writeParent(sc *trace.SpanContext) string {
 	t, s := sc.TraceID(), sc.SpanID()
 	var p w3.Parts
 	copy(p[:], t[:])
