@@ -18,11 +18,21 @@ type retrial struct {
 	budget  *Budget
 	header  endpoint.Header // the call's, before inner middleware wrote to it
 	trace   string          // likewise
+	start   time.Time       // of the first attempt
+	bound   time.Time       // of that; zero: none
+	cause   *timeoutError   // whose bound it was
 	last    *endpoint.Call  // the last attempt
 	outcome endpoint.Outcome
 	history RetryError
 	tries   int  // those that count for Attempts
 	quick   bool // the quick retry was made
+}
+
+// retrial is not inlined, so that calls that go well have none on their stack.
+//
+//go:noinline
+func (b *retryBinding) retrial(c *endpoint.Call, budget *Budget, header endpoint.Header, trace string) *retrial {
+	return &retrial{retryBinding: b, call: c, budget: budget, header: header, trace: trace, tries: 1}
 }
 
 func (t *retrial) record(a *endpoint.Call, f failure) {
@@ -31,6 +41,27 @@ func (t *retrial) record(a *endpoint.Call, f failure) {
 		t.outcome = o
 	}
 	t.history.add(RetryAttempt{Attempt: a.Attempt, Instance: a.Instance(), Took: f.took, Err: f.err})
+}
+
+// after is all that comes after the first attempt, which failed.
+//
+//go:noinline
+func (t *retrial) after(ctx context.Context, err error) (any, error) {
+	end := t.timeout.within(ctx, t.call, t.start)
+	if !end.IsZero() {
+		own, release := endpoint.WithDeadline(ctx, end, t.timeout.cause)
+		defer release()
+		ctx = own
+	}
+	if t.cause != errAttempt { // the bound is the call's
+		t.bound = time.Time{}
+	}
+	t.record(t.call, failed(t.call, t.start, t.bound, err))
+	reply, err := t.run(ctx)
+	if err != nil && !end.IsZero() {
+		return nil, t.timeout.told(t.call, end, err)
+	}
+	return reply, err
 }
 
 // run tries again as the law allows and as the last error asks for.
@@ -106,9 +137,10 @@ func (t *retrial) try(ctx context.Context) any {
 	a := t.call.Retry()
 	a.Header = t.header.Clone()
 	a.SetTrace(t.trace)
-	reply, f := t.attempt(ctx, a, t.budget, a.Received(), t.tries >= t.policy.Attempts)
-	if f.err != nil {
-		t.record(a, f)
+	bound := t.bind(ctx, a, t.budget, a.Received(), time.Time{}, t.tries >= t.policy.Attempts)
+	reply, err := t.attempt(ctx, a, bound, errAttempt)
+	if err != nil {
+		t.record(a, failed(a, a.Received(), bound, err))
 		return nil
 	}
 	t.failure = failure{}

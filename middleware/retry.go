@@ -91,26 +91,34 @@ func (p *RetryPolicy) complete() []error {
 // Retry acts on the client's side, on all kinds; handlers pass through. Inside of another Retry it passes
 // through, too. The good path allocates nothing; idempotent unary calls pay for the bound of their attempt,
 // calls with headers for a copy of them.
-func Retry(p RetryPolicy) endpoint.Middleware {
+func Retry(p RetryPolicy) endpoint.Middleware { return retryWithin(nil, p) }
+
+// retryWithin is Retry inside of Timeout, if there is one: the two are one layer, and a call that goes well at once has one
+// context of both, that of its attempt.
+func retryWithin(t *timeout, p RetryPolicy) endpoint.Middleware {
 	if faults := p.complete(); faults != nil {
 		return broken("Retry", faults...)
 	}
-	r := &retry{policy: p}
+	r := &retry{policy: p, timeout: t}
 	return func(next endpoint.Handler) endpoint.Handler {
 		b := &retryBinding{retry: r, next: next}
 		return func(ctx context.Context, c *endpoint.Call) (any, error) {
-			if c.Side != endpoint.ClientSide || !c.TakeRetries() {
-				return next(ctx, c)
+			switch {
+			case c.Side == endpoint.ClientSide && c.TakeRetries():
+				return b.call(ctx, c)
+			case t != nil:
+				return t.call(ctx, c, next)
 			}
-			return b.call(ctx, c)
+			return next(ctx, c)
 		}
 	}
 }
 
 // retry is one middleware value.
 type retry struct {
-	policy RetryPolicy
-	gates  gates
+	policy  RetryPolicy
+	timeout *timeout // of the call with all of its attempts; nil: none that we know of
+	gates   gates
 
 	mu      sync.Mutex
 	budgets map[string]*Budget // by service, if the policy has none
@@ -159,7 +167,7 @@ func (b *retryBinding) of(c *endpoint.Call) *Budget {
 	return bound.budget
 }
 
-// call makes the first attempt, and leaves everything else to a retrial.
+// call makes the first attempt, and leaves everything else to a retrial. Most calls wait in here, so it has little on the stack.
 func (b *retryBinding) call(ctx context.Context, c *endpoint.Call) (any, error) {
 	now := c.Now()
 	budget := b.of(c)
@@ -169,16 +177,28 @@ func (b *retryBinding) call(ctx context.Context, c *endpoint.Call) (any, error) 
 		header = c.Header.Clone()
 	}
 	trace := c.Trace()
-	reply, f := b.attempt(ctx, c, budget, now, b.policy.Attempts == 1)
-	if f.err == nil {
+	bound, cause := b.first(ctx, c, budget, now)
+	reply, err := b.attempt(ctx, c, bound, cause)
+	if err == nil {
 		if b.gates.waiting.Load() > 0 {
 			b.gates.opened(gateKey(ctx, c))
 		}
 		return reply, nil
 	}
-	t := retrial{retryBinding: b, call: c, budget: budget, header: header, trace: trace, tries: 1}
-	t.record(c, f)
-	return t.run(ctx)
+	t := b.retrial(c, budget, header, trace)
+	t.start, t.bound, t.cause = now, bound, cause
+	return t.after(ctx, err)
+}
+
+// first returns the bound of the first attempt, its own or that of the call, and which of them it is; zero if there is none.
+//
+//go:noinline
+func (b *retryBinding) first(ctx context.Context, c *endpoint.Call, budget *Budget, now time.Time) (time.Time, *timeoutError) {
+	end := b.timeout.within(ctx, c, now)
+	if own := b.bind(ctx, c, budget, now, end, b.policy.Attempts == 1); !own.IsZero() || end.IsZero() {
+		return own, errAttempt
+	}
+	return end, b.timeout.cause
 }
 
 // failure is how an attempt failed; zero if it did not.
@@ -190,35 +210,35 @@ type failure struct {
 
 var errAttempt = &timeoutError{"the attempt's time is up"}
 
-// attempt makes one attempt within its own bound. last tells that there can be none after it.
-func (b *retryBinding) attempt(ctx context.Context, a *endpoint.Call, budget *Budget, start time.Time, last bool) (any, failure) {
-	deadline := b.bind(ctx, a, budget, start, last)
+// attempt makes one attempt within a bound, which is zero where there is none.
+func (b *retryBinding) attempt(ctx context.Context, a *endpoint.Call, deadline time.Time, cause *timeoutError) (any, error) {
 	if deadline.IsZero() {
-		reply, err := b.next(ctx, a)
-		if err != nil {
-			return nil, failure{err: err, took: time.Since(start)}
-		}
-		return reply, failure{}
+		return b.next(ctx, a)
 	}
-	own, release := endpoint.WithDeadline(ctx, deadline, errAttempt)
+	own, release := endpoint.WithDeadline(ctx, deadline, cause)
 	defer release()
-	reply, err := b.next(own, a)
-	if err == nil {
-		return reply, failure{}
-	}
-	f := failure{err: err, took: time.Since(start)}
-	if f.late = timedOut(err, deadline); f.late {
-		f.err = errAttempt.verdict(a, err)
-	}
-	return nil, f
+	return b.next(own, a)
 }
 
-// bind returns the deadline of one attempt, zero if it is the call's.
-func (b *retryBinding) bind(ctx context.Context, a *endpoint.Call, budget *Budget, start time.Time, last bool) time.Time {
+// failed is how an attempt failed that began at a time, and had a bound.
+func failed(a *endpoint.Call, start, deadline time.Time, err error) failure {
+	f := failure{err: err, took: time.Since(start)}
+	if f.late = !deadline.IsZero() && timedOut(err, deadline); f.late {
+		f.err = errAttempt.verdict(a, err)
+	}
+	return f
+}
+
+// bind returns the deadline of one attempt, zero if it is the call's, which is that of the context or end. last tells that there
+// can be none after it.
+func (b *retryBinding) bind(ctx context.Context, a *endpoint.Call, budget *Budget, start, end time.Time, last bool) time.Time {
 	if !a.Spec.Idempotent || a.Spec.Kind != endpoint.UnaryKind {
 		return time.Time{}
 	}
-	outer, ok := ctx.Deadline()
+	outer, ok := end, true
+	if end.IsZero() {
+		outer, ok = ctx.Deadline()
+	}
 	d := b.policy.AttemptTimeout
 	if d == 0 {
 		if !ok || last || budget.empty(start) {

@@ -98,13 +98,16 @@ func Client(d Defaults) endpoint.Middleware {
 		return endpoint.OnClient(broken("Client", faults...))
 	}
 	mws := []endpoint.Middleware{d.Metrics, d.Tracing, d.log()}
-	if d.Timeout != 0 {
+	one := d.Timeout != 0 && d.Throttle == nil && d.Retry != nil && d.Hedge == nil // Timeout and Retry, side by side
+	if d.Timeout != 0 && !one {
 		mws = append(mws, Timeout(d.Timeout))
 	}
 	if d.Throttle != nil {
 		mws = append(mws, Throttle(*d.Throttle))
 	}
 	switch {
+	case one:
+		mws = append(mws, retryWithin(newTimeout(d.Timeout), *d.Retry))
 	case d.Retry != nil && d.Hedge != nil:
 		mws = append(mws, retryHedge(*d.Retry, *d.Hedge))
 	case d.Retry != nil:

@@ -275,3 +275,85 @@ func ExampleClient_incorrect() {
 	fmt.Println(err)
 	// Output: resource_exhausted (rate_limited): the rate limit is reached
 }
+
+// In a stack Timeout and Retry are one layer. It does what the two do by themselves, one around the other.
+func TestStackTimeoutAroundRetry(t *testing.T) {
+	const bound = 3 * time.Second
+	within := func(policy middleware.RetryPolicy) map[string]endpoint.Middleware {
+		return map[string]endpoint.Middleware{
+			"one": middleware.Client(middleware.Defaults{Timeout: bound, Retry: &policy}),
+			"two": endpoint.Chain(middleware.Timeout(bound), middleware.Retry(policy)),
+		}
+	}
+	type made struct {
+		err, cause   string
+		took         time.Duration
+		deadlines    []time.Duration // of the attempts
+		ends, causes []string
+	}
+	for _, tc := range []struct {
+		name   string
+		policy middleware.RetryPolicy
+		opts   []endpoint.Option
+		outer  time.Duration
+		then   func(attempt int) endpoint.Handler
+	}{
+		{name: "hangs", then: func(int) endpoint.Handler { return hang }},
+		{name: "hangs, idempotent", opts: []endpoint.Option{endpoint.Idempotent()}, then: func(int) endpoint.Handler { return hang }},
+		{name: "hangs once", opts: []endpoint.Option{endpoint.Idempotent()}, then: func(n int) endpoint.Handler {
+			return []endpoint.Handler{hang, ok}[n]
+		}},
+		{name: "goes well", opts: []endpoint.Option{endpoint.Idempotent()}, then: func(int) endpoint.Handler { return ok }},
+		{
+			name: "an attempt's own bound", policy: middleware.RetryPolicy{AttemptTimeout: time.Minute},
+			opts: []endpoint.Option{endpoint.Idempotent()}, then: func(int) endpoint.Handler { return hang },
+		},
+		{name: "once", policy: middleware.RetryPolicy{Attempts: 1}, opts: []endpoint.Option{endpoint.Idempotent()}, then: func(int) endpoint.Handler { return hang }},
+		{name: "a tighter context", outer: time.Second, opts: []endpoint.Option{endpoint.Idempotent()}, then: func(int) endpoint.Handler { return hang }},
+		{name: "refused", then: func(int) endpoint.Handler { return fail(errDraining) }},
+		{name: "refused, then late", then: func(n int) endpoint.Handler {
+			return []endpoint.Handler{fail(errDraining), after(2*bound, errDraining), fail(errDraining)}[n]
+		}},
+		{name: "late", then: func(int) endpoint.Handler { return after(2*bound, nil) }},
+		{name: "late and refused", then: func(int) endpoint.Handler { return after(2*bound, errDraining) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := map[string]made{}
+			for name, mw := range within(tc.policy) {
+				synctest.Test(t, func(t *testing.T) {
+					var m made
+					h := func(ctx context.Context, c *endpoint.Call) (any, error) {
+						d, _ := ctx.Deadline()
+						m.deadlines = append(m.deadlines, time.Until(d).Round(time.Second/2)) // pauses are random
+						reply, err := tc.then(c.Attempt)(ctx, c)
+						m.ends, m.causes = append(m.ends, fmt.Sprint(ctx.Err())), append(m.causes, fmt.Sprint(context.Cause(ctx)))
+						return reply, err
+					}
+					ctx := t.Context()
+					if tc.outer > 0 {
+						var cancel context.CancelFunc
+						ctx, cancel = context.WithTimeout(ctx, tc.outer)
+						defer cancel()
+					}
+					start := time.Now()
+					_, err := caller(h, append(tc.opts, mw)...)(ctx, &addRequest{})
+					m.took = time.Since(start).Round(time.Second / 2)
+					if e, ok := errors.AsType[*endpoint.Error](err); ok {
+						m.err = fmt.Sprint(e, e.Code, e.Reason(), e.Outcome())
+						if _, listed := errors.AsType[*middleware.RetryError](e); !listed {
+							m.cause = fmt.Sprint(e.Unwrap())
+						}
+					}
+					got[name] = m
+				})
+			}
+			assert.True(t, len(got["two"].deadlines) > 0)
+			assert.Equal(t, got["one"], got["two"])
+		})
+	}
+}
+
+func TestAllocsStackTimeoutAroundRetry(t *testing.T) {
+	mw := middleware.Client(middleware.Defaults{Timeout: time.Second, Retry: &middleware.RetryPolicy{}})
+	assert.Equal(t, extra(t, wait, mw, endpoint.Idempotent()), 1, "one context for both")
+}

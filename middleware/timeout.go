@@ -23,26 +23,55 @@ func Timeout(d time.Duration) endpoint.Middleware {
 	if d <= 0 {
 		return broken("Timeout", fmt.Errorf("%v is not positive", d))
 	}
-	cause := &timeoutError{fmt.Sprintf("the timeout of %v passed", d)}
+	t := newTimeout(d)
 	return func(next endpoint.Handler) endpoint.Handler {
-		return func(ctx context.Context, c *endpoint.Call) (any, error) {
-			now := c.Now()
-			if c.Spec.Kind != endpoint.UnaryKind && c.Spec.Kind != endpoint.GatherKind {
-				return next(ctx, c)
-			}
-			deadline := now.Add(d)
-			if outer, ok := ctx.Deadline(); ok && !deadline.Before(outer) {
-				return next(ctx, c)
-			}
-			own, release := endpoint.WithDeadline(ctx, deadline, cause)
-			defer release()
-			reply, err := next(own, c)
-			if err != nil && timedOut(err, deadline) {
-				return nil, cause.verdict(c, err)
-			}
-			return reply, err
-		}
+		return func(ctx context.Context, c *endpoint.Call) (any, error) { return t.call(ctx, c, next) }
 	}
+}
+
+// timeout is one middleware value.
+type timeout struct {
+	d     time.Duration
+	cause *timeoutError
+}
+
+func newTimeout(d time.Duration) *timeout {
+	return &timeout{d, &timeoutError{fmt.Sprintf("the timeout of %v passed", d)}}
+}
+
+func (t *timeout) call(ctx context.Context, c *endpoint.Call, next endpoint.Handler) (any, error) {
+	deadline := t.within(ctx, c, c.Now())
+	if deadline.IsZero() {
+		return next(ctx, c)
+	}
+	own, release := endpoint.WithDeadline(ctx, deadline, t.cause)
+	defer release()
+	reply, err := next(own, c)
+	if err != nil {
+		return nil, t.told(c, deadline, err)
+	}
+	return reply, nil
+}
+
+// within returns when a call has to end that begins now; zero if the context is tighter already, and for what is not bounded. A
+// nil timeout bounds nothing.
+func (t *timeout) within(ctx context.Context, c *endpoint.Call, now time.Time) time.Time {
+	if t == nil || c.Spec.Kind != endpoint.UnaryKind && c.Spec.Kind != endpoint.GatherKind {
+		return time.Time{}
+	}
+	deadline := now.Add(t.d)
+	if outer, ok := ctx.Deadline(); ok && !deadline.Before(outer) {
+		return time.Time{}
+	}
+	return deadline
+}
+
+// told is what to say of a call that failed.
+func (t *timeout) told(c *endpoint.Call, deadline time.Time, err error) error {
+	if timedOut(err, deadline) {
+		return t.cause.verdict(c, err)
+	}
+	return err
 }
 
 // timedOut tells a deadline of our own from those of others: it is the sooner one, and it has passed.

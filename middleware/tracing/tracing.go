@@ -173,12 +173,16 @@ func (h *handler) arrive(ctx context.Context, c *endpoint.Call) (context.Context
 }
 
 // start begins a span.
+//
+//nolint:spancheck // run ends it
 func (h *handler) start(parent context.Context, c *endpoint.Call) (context.Context, trace.Span) {
 	b := h.of(c)
 	return h.tracer.Start(parent, b.method, b.options...)
 }
 
 // startLinked begins a span, in a trace of its own if there is one to link to.
+//
+//nolint:spancheck // run ends it
 func (h *handler) startLinked(parent context.Context, link *trace.SpanContext, c *endpoint.Call) (context.Context, trace.Span) {
 	if !link.IsValid() {
 		return h.start(parent, c)
