@@ -26,7 +26,7 @@ func guard(h Handler) Handler {
 	return func(ctx context.Context, c *Call) (any, error) {
 		before := c.place
 		if before.at < before.deepest {
-			return nil, c.misused(nil, errors.New(callerName()+" called next twice"))
+			return nil, c.again()
 		}
 		if before.at < math.MaxUint16 {
 			c.place = place{before.at + 1, before.at + 1, before.clock}
@@ -39,6 +39,12 @@ func guard(h Handler) Handler {
 		return reply, c.judge(h, reply)
 	}
 }
+
+// again is the fault of who called next twice. It is not inlined: a chain has a guard for each middleware, and while the call
+// waits they all stand on its stack.
+//
+//go:noinline
+func (c *Call) again() error { return c.misused(nil, errors.New(callerName()+" called next twice")) }
 
 // judge looks at what a handler of the chain returned without an error. It must not return a nil *Error as an error.
 func (c *Call) judge(h Handler, reply any) error {
@@ -99,7 +105,7 @@ func funcName(f any) string {
 
 // callerName is the name of the function that called the guard.
 func callerName() string {
-	const guarded = 3 // Callers, callerName, guard
+	const guarded = 4 // Callers, callerName, again, guard
 	var pc [1]uintptr
 	frame, _ := runtime.CallersFrames(pc[:runtime.Callers(guarded, pc[:])]).Next()
 	return baseName(frame.Function)

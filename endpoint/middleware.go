@@ -42,16 +42,20 @@ func OnClient(mws ...Middleware) Middleware { return onSide(ClientSide, mws) }
 func onSide(side Side, mws []Middleware) Middleware {
 	chain := Chain(mws...)
 	return func(next Handler) Handler {
-		wrapped := guard(chain(func(ctx context.Context, c *Call) (any, error) {
+		first := chain(func(ctx context.Context, c *Call) (any, error) {
 			c.AtOnce() // between two guards
 			return next(ctx, c)
-		}))
+		})
 		return func(ctx context.Context, c *Call) (any, error) {
-			c.AtOnce()
-			if c.Side == side {
-				return wrapped(ctx, c)
+			if c.Side != side {
+				c.AtOnce()
+				return next(ctx, c)
 			}
-			return next(ctx, c)
+			reply, err := first(ctx, c)
+			if err != nil || reply == c.replyMsg && reply != nil { // as a guard does, of which one stands outside already
+				return reply, err
+			}
+			return reply, c.judge(first, reply)
 		}
 	}
 }

@@ -164,7 +164,16 @@ func Breaker(p BreakerPolicy) endpoint.Middleware {
 			if c.Spec.Kind == endpoint.GatherKind {
 				return next(ctx, c)
 			}
-			return b.call(ctx, c, b.circuit(&bound, c), next)
+			x := b.circuit(&bound, c)
+			t, wait, ok := x.enter(c.Spec.Kind != endpoint.UnaryKind)
+			if !ok {
+				return nil, b.refuse(c, wait)
+			}
+			verdict := errNoVerdict // of a panic and of runtime.Goexit
+			defer func() { x.leave(t, verdict) }()
+			reply, err := next(ctx, c)
+			verdict = verdictOf(ctx, c, err)
+			return reply, err
 		}
 	}
 }
@@ -184,19 +193,14 @@ func (b *breaker) circuit(bound *subjectBinding[circuit], c *endpoint.Call) *cir
 	return x
 }
 
-func (b *breaker) call(ctx context.Context, c *endpoint.Call, x *circuit, next endpoint.Handler) (any, error) {
-	t, wait, ok := x.enter(c.Spec.Kind != endpoint.UnaryKind)
-	if !ok {
-		if c.Side == endpoint.ServerSide {
-			return nil, b.server.WithRetryAfter(wait)
-		}
-		return nil, b.client.WithRetryAfter(wait)
+// refuse is not inlined, since calls that pass would have the error's copies on their stack.
+//
+//go:noinline
+func (b *breaker) refuse(c *endpoint.Call, wait time.Duration) error {
+	if c.Side == endpoint.ServerSide {
+		return b.server.WithRetryAfter(wait)
 	}
-	verdict := errNoVerdict // of a panic and of runtime.Goexit
-	defer func() { x.leave(t, verdict) }()
-	reply, err := next(ctx, c)
-	verdict = verdictOf(ctx, c, err)
-	return reply, err
+	return b.client.WithRetryAfter(wait)
 }
 
 // The verdicts on a call, besides nil: what gobreaker is told.

@@ -69,8 +69,7 @@ func New(reg prometheus.Registerer, opts ...Option) endpoint.Middleware {
 		return endpoint.Faulty(fmt.Errorf("metrics.New: %w", err))
 	}
 	return func(next endpoint.Handler) endpoint.Handler {
-		b := &binding{server: server, client: client, next: next}
-		return b.call
+		return (&binding{server: server, client: client, next: next}).handler()
 	}
 }
 
@@ -114,21 +113,23 @@ func (b *binding) of(c *endpoint.Call) *series {
 // errGone is the error of a call that did not return: it panicked, or ended its goroutine.
 var errGone = endpoint.Internal.New("").WithReason(endpoint.ReasonPanic)
 
-func (b *binding) call(ctx context.Context, c *endpoint.Call) (reply any, err error) {
-	s := b.of(c)
-	s.inFlight.Inc()
-	start, returned := c.Now(), false
-	defer func() { // it recovers nothing: a panic goes on, with the stack it has
-		s.inFlight.Dec()
-		ended := err
-		if !returned {
-			ended = errGone
-		}
-		s.end(c, time.Since(start), ended)
-	}()
-	reply, err = b.next(ctx, c)
-	returned = true
-	return reply, err
+func (b *binding) handler() endpoint.Handler {
+	return func(ctx context.Context, c *endpoint.Call) (reply any, err error) {
+		s := b.of(c)
+		s.inFlight.Inc()
+		start, returned := c.Now(), false
+		defer func() { // it recovers nothing: a panic goes on, with the stack it has
+			s.inFlight.Dec()
+			ended := err
+			if !returned {
+				ended = errGone
+			}
+			s.end(c, time.Since(start), ended)
+		}()
+		reply, err = b.next(ctx, c)
+		returned = true
+		return reply, err
+	}
 }
 
 // codes is the number of codes there are: Unauthenticated is the last one. A test watches that it stays so.
