@@ -55,9 +55,10 @@ func TestAllocService(t *testing.T) {
 	t.Cleanup(func() { _ = b.Close() })
 	serve(t, b, "svc.echo", endpoint.New(func(_ context.Context, r []byte) ([]byte, error) { return r, nil }))
 	request := p.request()
-	n := allocations(func() { p.call(request) })
-	t.Logf("a call allocates %.2f times where it is served", n)
+	n, size := allocated(func() { p.call(request) })
+	t.Logf("a call allocates %.2f times where it is served, %.0f bytes", n, size)
 	assert.True(t, n < 5.1)
+	assert.True(t, size < 270)
 }
 
 // broker speaks as much of a broker's part as one connection needs, and allocates nothing while it does. A request it

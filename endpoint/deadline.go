@@ -18,7 +18,33 @@ func derive(parent context.Context, deadline time.Time, cause error) *callContex
 	if d, ok := parent.Deadline(); ok && !deadline.Before(d) {
 		deadline, cause = d, nil
 	}
-	x := &callContext{parent: parent, deadline: deadline, cause: cause}
+	var x *callContext
+	if cause == nil {
+		x = &callContext{parent: parent, deadline: deadline}
+	} else {
+		b := &bound{callContext{deadline: deadline}, caused{parent, cause}}
+		x, b.parent = &b.callContext, &b.caused
+	}
 	x.nature.Store(derived)
 	return x
+}
+
+// bound is a context whose deadline has a cause.
+type bound struct {
+	callContext
+	caused caused // its parent
+}
+
+// caused is a parent and the cause of its child's deadline, for [context.Cause].
+type caused struct {
+	context.Context
+	cause error
+}
+
+// above returns what is the parent in truth, and the cause of the deadline, nil for none.
+func above(parent context.Context) (context.Context, error) {
+	if c, ok := parent.(*caused); ok {
+		return c.Context, c.cause
+	}
+	return parent, nil
 }

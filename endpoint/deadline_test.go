@@ -43,7 +43,7 @@ func TestWithDeadlineBelowACall(t *testing.T) {
 	bound := func(next endpoint.Handler) endpoint.Handler {
 		return func(ctx context.Context, c *endpoint.Call) (any, error) {
 			at := time.Now().Add(time.Second)
-			own, release := endpoint.WithDeadline(ctx, at, nil)
+			own, release := endpoint.WithDeadline(ctx, at, errors.New("why"))
 			deadline, done := endpoint.Wait(own)
 			assert.Equal(t, deadline, at)
 			assert.True(t, done == t.Context().Done(), "nothing is made for the caller's own contexts")
@@ -69,12 +69,18 @@ func TestTakeRetries(t *testing.T) {
 // A bound that is set before the call, as a bridge does, costs no channel either; but one on the context of another call does,
 // which its transport may cancel.
 func TestWithDeadlineAboveACall(t *testing.T) {
+	t.Run("without a cause", func(t *testing.T) { aboveACall(t, nil) })
+	t.Run("with a cause", func(t *testing.T) { aboveACall(t, errors.New("why")) })
+}
+
+func aboveACall(t *testing.T, cause error) {
+	t.Helper()
 	outer, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	at := time.Now().Add(time.Hour)
-	first, release := endpoint.WithDeadline(outer, at.Add(time.Hour), nil)
+	first, release := endpoint.WithDeadline(outer, at.Add(time.Hour), cause)
 	defer release()
-	bound, release := endpoint.WithDeadline(first, at, nil)
+	bound, release := endpoint.WithDeadline(first, at, cause)
 	defer release()
 	c, own := begin(bound, endpoint.ClientSide, time.Time{})
 	defer c.End()
@@ -82,7 +88,7 @@ func TestWithDeadlineAboveACall(t *testing.T) {
 	assert.Equal(t, deadline, at)
 	assert.True(t, done == outer.Done(), "that of the outermost")
 
-	below, release := endpoint.WithDeadline(own, at.Add(-time.Minute), nil)
+	below, release := endpoint.WithDeadline(own, at.Add(-time.Minute), cause)
 	defer release()
 	inner, ctx := begin(below, endpoint.ClientSide, time.Time{})
 	defer inner.End()
