@@ -92,7 +92,7 @@ func TestStacksAllocs(t *testing.T) {
 	for _, tc := range []struct {
 		side endpoint.Side
 		want float64
-	}{{endpoint.ClientSide, 7}, {endpoint.ServerSide, 5}} {
+	}{{endpoint.ClientSide, 6}, {endpoint.ServerSide, 5}} {
 		t.Run(tc.side.String(), func(t *testing.T) {
 			d := whole()
 			call := stackCall(ctx, tc.side, came, middleware.Server(d), middleware.Client(d))
