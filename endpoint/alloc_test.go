@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 	"unsafe"
 
+	"postbus.example/codec"
 	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
@@ -46,6 +48,40 @@ func TestReleasedCallAllocs(t *testing.T) {
 	bare, dressed := caller(releasing), caller(releasing, endpoint.Middleware(noop))
 	assert.Equal(t, allocs(t, func() { _, _ = bare(ctx, request) }), 0)
 	assert.Equal(t, allocs(t, func() { _, _ = dressed(ctx, request) }), 1)
+}
+
+// Bytes by value are no allocation beside the Call that middleware sees, on either side.
+func TestBytesAllocs(t *testing.T) {
+	ctx, b := t.Context(), make([]byte, 20)
+	loop := transportFunc(func(_ context.Context, c *endpoint.Call) (any, error) {
+		request, reply := c.Sizes()
+		assert.Equal(t, request+reply, 0, "nothing is encoded yet")
+		m, err := c.Message()
+		if err != nil {
+			return nil, err
+		}
+		assert.Equal(t, len(*m.(*[]byte)), len(b))
+		return m, nil
+	})
+	echo := endpoint.Caller[[]byte, []byte](loop, "svc.op", endpoint.Codec(codec.Raw), endpoint.Middleware(noop))
+	assert.Equal(t, allocs(t, func() { _, _ = echo(ctx, b) }), 1, "the Call")
+
+	ep := endpoint.New(func(_ context.Context, r []byte) ([]byte, error) { return r, nil }, endpoint.Middleware(noop))
+	serve := func() {
+		c := endpoint.NewCall(ep.Spec(), "svc.op", endpoint.ServerSide)
+		c.SetBodyAt(&b, codec.Raw.Name(), codec.Raw)
+		reply, err := ep.Handler()(c.Begin(ctx, time.Time{}), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _, err := c.EncodedReply(reply)
+		if err != nil || len(body) != len(b) {
+			t.Fatal(len(body), err)
+		}
+		c.End()
+	}
+	seal := allocs(t, func() { ep.Handler() })
+	assert.Equal(t, allocs(t, serve)-seal, 1, "the Call")
 }
 
 // A Call is one of the allocator's 512 bytes; one field more would cost each call 64.

@@ -94,8 +94,16 @@ func (c *Call) begin(parent context.Context, deadline time.Time) *callContext {
 	return x
 }
 
-// box makes a message of bytes in the memory of a bare call.
+// box makes a message of bytes, a client's request or a server's reply, in the memory of the call: where a call has bytes of its
+// own, the message is what travels.
 func (c *Call) box(b []byte) any {
-	c.pooled.boxed = b
-	return &c.pooled.boxed
+	at := &c.body
+	switch {
+	case c.pooled != nil:
+		at = &c.pooled.boxed
+	case c.Side == ServerSide:
+		at = &c.reply
+	}
+	*at = b
+	return at
 }

@@ -354,7 +354,10 @@ func (c *Call) SetInstance(id string) { c.instance = id }
 func (c *Call) Sizes() (request, reply int) {
 	c.root.mu.Lock()
 	defer c.root.mu.Unlock()
-	return len(c.root.body), len(c.reply)
+	if c.root.encoded { // before, its bytes may be those of the message
+		request = len(c.root.body)
+	}
+	return request, len(c.reply)
 }
 
 // SetStream gives a call its stream functions. On the server's side recv returns decoded requests, io.EOF at the end,

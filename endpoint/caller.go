@@ -48,7 +48,7 @@ type caller struct {
 	codec   codec.Codec
 	timeout time.Duration // for contexts without a deadline
 	bare    bool          // there is no middleware
-	raw     bool          // and a request of bytes is sent as it is
+	raw     bool          // a request of bytes is sent as it is
 	err     error         // faults of construction
 }
 
@@ -95,7 +95,7 @@ func finishCaller(t Transport, subject string, s *settings) *caller {
 	if h == nil {
 		return k.fail([]error{errNilHandler})
 	}
-	k.raw = k.bare && k.codec == codec.Raw
+	k.raw = k.codec == codec.Raw
 	k.handler = seal(h)
 	return k
 }

@@ -50,7 +50,7 @@ func runUnary[Req, Resp any](ctx context.Context, c *Call, f func(context.Contex
 	if err != nil {
 		return nil, c.Spec.author(err)
 	}
-	if b, ok := any(resp).([]byte); ok && c.pooled != nil && c.codec == codec.Raw {
+	if b, ok := any(resp).([]byte); ok && c.codec == codec.Raw {
 		return c.box(b), nil
 	}
 	return box(resp, c.Spec.respPtr), nil
