@@ -47,12 +47,17 @@ func (a *arrival) read(with *wire.Reader, meta *wire.Request, app *endpoint.Head
 	return wire.ReadRequest(wire.Headers(a.msg.Header), meta, app)
 }
 
-// sender is who waits for the answer.
-func (a *arrival) sender() recipient {
-	to := recipient{subject: a.msg.Reply, frame: a.frame}
+// address says in to who waits for the answer.
+func (a *arrival) address(to *recipient) {
+	to.subject, to.frame = a.msg.Reply, a.frame
 	if a.frame != nil {
 		to.entry = a.entry.ID(a.msg.Data)
 	}
+}
+
+// sender is who waits for the answer.
+func (a *arrival) sender() (to recipient) {
+	a.address(&to)
 	return to
 }
 

@@ -63,8 +63,8 @@ type recipient struct {
 func (to *recipient) until() time.Time { return to.since.Add(to.waits) }
 
 // recipient returns who waits for the reply to a job. From now on it is not acked any more.
-func (b *Bus) recipient(j *job, meta *wire.Request) recipient {
-	to := j.sender()
+func (b *Bus) recipient(j *job, meta *wire.Request) (to recipient) {
+	j.address(&to)
 	to.tell, to.call, to.since, to.waits = meta.Tell, j.by.speak(), j.received, b.timeout
 	if meta.HasTimeout {
 		to.waits = meta.Timeout
