@@ -89,9 +89,14 @@ func (op *operation) receiveFrame(msg *nats.Msg) {
 		op.bus.replyError(op.bus.sender(arrival{msg: msg}), errCurbed, nil)
 		return
 	}
-	if err := op.unpack(msg); err != nil {
+	var room [wire.MaxEntries]job
+	jobs, err := op.unpack(room[:0], msg)
+	if err != nil {
 		op.bus.malformed.Add(1)
 		op.bus.replyError(op.bus.sender(arrival{msg: msg}), err, nil)
+	}
+	for _, j := range jobs {
+		op.jobs.push(j)
 	}
 }
 
@@ -104,30 +109,28 @@ var (
 			WithOutcome(endpoint.NotExecuted)
 )
 
-// unpack admits the calls of a frame, or says why none of them is.
-func (op *operation) unpack(msg *nats.Msg) *endpoint.Error {
+// unpack makes jobs of the calls of a frame, or says why none of them is executed.
+func (op *operation) unpack(jobs []job, msg *nats.Msg) ([]job, *endpoint.Error) {
 	switch {
 	case strings.HasPrefix(msg.Reply, wire.ImportRoot+"."): // a mapping that may let one message through
-		return errImportedFrame
+		return nil, errImportedFrame
 	case len(msg.Header) > 0 || garbled(msg):
-		return errFrameHeader
+		return nil, errFrameHeader
 	}
 	var room [wire.MaxEntries]wire.Entry
 	entries, err := wire.ReadEntries(room[:0], msg.Data)
 	if err != nil {
-		return err
-	}
-	for i := range entries {
-		if !entries[i].IsCall(msg.Data) {
-			return errFrameName
-		}
+		return nil, err
 	}
 	in, now := &inbound{op: op, to: msg.Reply}, time.Now()
 	in.left.Store(int32(len(entries)))
 	for _, e := range entries {
-		op.jobs.push(job{arrival: arrival{msg, in, e}, received: now})
+		if !e.IsCall(msg.Data) {
+			return nil, errFrameName
+		}
+		jobs = append(jobs, job{arrival: arrival{msg, in, e}, received: now})
 	}
-	return nil
+	return jobs, nil
 }
 
 // answer puts an answer into a part. The body is copied.

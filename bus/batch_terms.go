@@ -50,7 +50,7 @@ type terms struct {
 func (t *terms) refused(pause time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.agreed.Swap(false) {
+	if !t.agreed.Load() {
 		return
 	}
 	if time.Since(t.since) > refusedLong {
@@ -58,7 +58,8 @@ func (t *terms) refused(pause time.Duration) {
 	}
 	pause = min(max(t.again, pause), refusedLong)
 	t.again = 2 * pause
-	t.idle.Store(time.Now().Add(pause).UnixNano())
+	t.idle.Store(time.Now().Add(pause).UnixNano()) // before anybody sees that nobody has agreed
+	t.agreed.Store(false)
 }
 
 // overheard ends them for good: a stream keeps what is sent to the subject, and would have the calls in frames as it has none

@@ -106,7 +106,7 @@ func Connect(url string, opts ...Option) (*Bus, error) {
 		return nil, err
 	}
 	up := &uplink{}
-	nc, err := nats.Connect(url, slices.Concat(connDefaults(c), c.nats, []nats.Option{up.option, c.hear})...)
+	nc, err := nats.Connect(url, slices.Concat(connDefaults(c), c.nats, []nats.Option{c.lend, up.option, c.hear})...)
 	if err != nil {
 		return nil, connectError(err, "connect to "+redact(url))
 	}
@@ -218,6 +218,7 @@ func (b *Bus) DefaultTimeout() time.Duration { return b.timeout }
 // about twice as much). A connection of your own costs neither.
 func (b *Bus) Conn() *nats.Conn {
 	b.denials.shared.Store(true)
+	b.lent.Store(true)
 	return b.nc
 }
 

@@ -26,20 +26,44 @@ func connDefaults(c *config) []nats.Option {
 		nats.IgnoreAuthErrorAbort(),
 		nats.DrainTimeout(5 * time.Second),
 		nats.CustomInboxPrefix(c.inboxPrefix + "." + newID()), // for those who use the connection: what may be guessed may be forged
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { c.grumble(sub, err) }),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				c.report(slog.LevelWarn, "nats connection lost", slog.Any("error", err))
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			c.report(slog.LevelInfo, "nats connection back", slog.String("server", nc.ConnectedUrlRedacted()))
-		}),
 	}
 	if c.name != "" {
 		opts = append(opts, nats.Name(c.name))
 	}
 	return opts
+}
+
+// lend gives the user's callbacks their connection, which from then on may have subscriptions of theirs, and logs what they have none
+// for.
+func (c *config) lend(o *nats.Options) error {
+	for _, f := range []*nats.ConnHandler{&o.ConnectedCB, &o.ReconnectedCB, &o.DisconnectedCB, &o.DiscoveredServersCB, &o.LameDuckModeHandler} {
+		if theirs := *f; theirs != nil {
+			*f = func(nc *nats.Conn) { c.lent.Store(true); theirs(nc) }
+		}
+	}
+	for _, f := range []*nats.ConnErrHandler{&o.DisconnectedErrCB, &o.ReconnectErrCB} {
+		if theirs := *f; theirs != nil {
+			*f = func(nc *nats.Conn, err error) { c.lent.Store(true); theirs(nc, err) }
+		}
+	}
+	if theirs := o.AsyncErrorCB; theirs != nil {
+		o.AsyncErrorCB = func(nc *nats.Conn, sub *nats.Subscription, err error) { c.lent.Store(true); theirs(nc, sub, err) }
+	} else {
+		o.AsyncErrorCB = func(_ *nats.Conn, sub *nats.Subscription, err error) { c.grumble(sub, err) }
+	}
+	if o.DisconnectedErrCB == nil {
+		o.DisconnectedErrCB = func(_ *nats.Conn, err error) {
+			if err != nil {
+				c.report(slog.LevelWarn, "nats connection lost", slog.Any("error", err))
+			}
+		}
+	}
+	if o.ReconnectedCB == nil {
+		o.ReconnectedCB = func(nc *nats.Conn) {
+			c.report(slog.LevelInfo, "nats connection back", slog.String("server", nc.ConnectedUrlRedacted()))
+		}
+	}
+	return nil
 }
 
 // reconnectDelay spreads the clients of a server that restarts: the first delay is uniform over two seconds, later ones

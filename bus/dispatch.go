@@ -94,11 +94,17 @@ const (
 	parkPerProcs = 16
 )
 
-// hasRoom reports whether so many jobs would not be refused just now.
-func (d *dispatcher) hasRoom(n int) bool {
+// offer is push that refuses nothing: where one of the jobs would be, it takes none of them.
+func (d *dispatcher) offer(jobs ...job) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !d.closed && d.n+n <= d.most()
+	if d.closed || d.n+len(jobs) > d.most() {
+		return false
+	}
+	for i := range jobs {
+		_ = d.admit(&jobs[i]) // which makes no room less
+	}
+	return true
 }
 
 // most is how many jobs the ring may have (lock held): what a woken worker comes for does not wait.

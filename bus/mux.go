@@ -202,7 +202,9 @@ func (m *replyMux) close(s *slot) {
 
 // deliver is the subscription's callback.
 func (m *replyMux) deliver(msg *nats.Msg) {
-	m.hand(nil, strings.TrimPrefix(msg.Subject, m.prefix), msg)
+	token := strings.TrimPrefix(msg.Subject, m.prefix)
+	m.hand(nil, token, msg)
+	m.rejoins(token)
 }
 
 // answer gives a call of a frame its part of an answer.
@@ -247,9 +249,6 @@ func (m *replyMux) hand(of *batch, token string, msg *nats.Msg) {
 		return
 	}
 	s.mu.Lock()
-	if of == nil {
-		s.rejoins(secret, msg)
-	}
 	switch {
 	case s.secret != secret || of != nil && s.in != of:
 		s.mu.Unlock()

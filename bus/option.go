@@ -46,6 +46,7 @@ type config struct {
 	maxPayload atomic.Int64          // what the broker takes; each of its servers may have its own limit
 	reconnects atomic.Uint64         // those that the handlers of our connection know of
 	hears      atomic.Pointer[Bus]   // what is heard on it
+	lent       atomic.Bool           // the connection is its user's, too, who may have subscriptions on it
 	grumbles   grumbles
 }
 

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -17,7 +18,7 @@ import (
 
 // plain implements taker.
 func (b *Bus) plain(subject, reply, body []byte) bool {
-	if b.denials.shared.Load() {
+	if b.lent.Load() {
 		return false // whose it is only nats.go knows
 	}
 	if token, ok := bytes.CutPrefix(subject, b.inbox); ok {
@@ -28,23 +29,31 @@ func (b *Bus) plain(subject, reply, body []byte) bool {
 	}
 	taken := *b.taken.Load()
 	if op := taken[string(subject)]; op != nil {
-		return op.take(op.receive, 1, reply, body)
+		return op.take(reply, body)
 	}
 	if single, ok := bytes.CutSuffix(subject, []byte(wire.BatchSubject(""))); ok {
 		if op := taken[string(single)]; op != nil && op.takesFrames() {
-			return op.take(op.receiveFrame, wire.MaxEntries, reply, body)
+			return op.takeFrame(reply, body)
 		}
 	}
 	return false
 }
 
-// take gives a message to a callback, if there is room for so many requests. The body is copied.
-func (op *operation) take(receive nats.MsgHandler, requests int, reply, body []byte) bool {
-	if !op.jobs.hasRoom(requests) {
+// take is receive for who reads, and has no time to refuse anything. The body is copied.
+func (op *operation) take(reply, body []byte) bool {
+	msg := &nats.Msg{Subject: op.subject, Reply: string(reply), Data: bytes.Clone(body)}
+	return !op.bus.hostileReply(msg.Reply) && op.jobs.offer(job{arrival: arrival{msg: msg}, received: time.Now()})
+}
+
+// takeFrame is receiveFrame for the same.
+func (op *operation) takeFrame(reply, body []byte) bool {
+	msg := &nats.Msg{Reply: string(reply), Data: bytes.Clone(body)}
+	if op.bus.curbed.Load() || op.bus.hostileReply(msg.Reply) {
 		return false
 	}
-	receive(&nats.Msg{Subject: op.subject, Reply: string(reply), Data: bytes.Clone(body)})
-	return true
+	var room [wire.MaxEntries]job
+	jobs, err := op.unpack(room[:0], msg)
+	return err == nil && op.jobs.offer(jobs...)
 }
 
 // passes implements taker.
@@ -92,9 +101,13 @@ func (m *replyMux) passes(token []byte) {
 	}
 }
 
-// rejoins is for a message that came by way of nats.go (lock held).
-func (s *slot) rejoins(secret uint64, msg *nats.Msg) {
-	if s.secret == secret && s.detours > 0 && len(msg.Header) > 0 {
-		s.detours--
+// rejoins notes that a message has come by way of nats.go.
+func (m *replyMux) rejoins(token string) {
+	if s, secret := m.find(token); s != nil {
+		s.mu.Lock()
+		if s.secret == secret && s.detours > 0 {
+			s.detours--
+		}
+		s.mu.Unlock()
 	}
 }

@@ -2,8 +2,11 @@ package bus
 
 import (
 	"context"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -87,15 +90,44 @@ func TestShortcutKeepsOrder(t *testing.T) {
 	assert.True(t, m.take(wire.AppendID(nil, s.index, secret), []byte("of the next call")))
 }
 
-// A service that is full refuses where that does not keep the reader from reading.
-func TestShortcutLeavesWhatIsRefused(t *testing.T) {
-	d := dispatcher{limit: 2, backlog: 3}
-	assert.True(t, d.hasRoom(5))
-	assert.True(t, !d.hasRoom(6))
-	d.workers, d.n = 2, 3
-	assert.True(t, !d.hasRoom(1))
-	d.pending = 1 // one comes for what waits
-	assert.True(t, d.hasRoom(1))
-	d.closed = true
-	assert.True(t, !d.hasRoom(1))
+// Who reads refuses nothing: what finds no room, all of a frame, is left to the usual way.
+func TestShortcutRefusesNothing(t *testing.T) {
+	ran := make(chan struct{}, 8)
+	d := dispatcher{limit: 1, backlog: 3, wait: time.Minute, run: func(job) { <-ran }}
+	jobs := slices.Repeat([]job{{received: time.Now()}}, 5)
+	assert.True(t, !d.offer(jobs...), "one too many")
+	assert.True(t, d.offer(jobs[:4]...))
+	assert.True(t, !d.offer(jobs[0]))
+	ran <- struct{}{}
+	assert.Eventually(t, func() bool { return d.offer(jobs[0]) })
+	for range 4 {
+		ran <- struct{}{}
+	}
+	<-d.close()
+	assert.True(t, !d.offer(jobs[0]))
+}
+
+// A connection that the user's callbacks have been given may have subscriptions of theirs.
+func TestShortcutEndsWhereTheConnectionIsLent(t *testing.T) {
+	s, err := embedded.Start()
+	assert.NoError(t, err)
+	t.Cleanup(s.Shutdown)
+	heard := make(chan string, 10)
+	service := opened(t, s.URL(), WithNATS(nats.ConnectHandler(func(nc *nats.Conn) {
+		_, err := nc.Subscribe("svc.echo", func(m *nats.Msg) { heard <- string(m.Data) })
+		assert.NoError(t, err)
+		assert.NoError(t, nc.Flush())
+		heard <- "ready"
+	})))
+	assert.Equal(t, <-heard, "ready")
+	var ran atomic.Int32
+	assert.NoError(t, service.Serve("svc.echo", endpoint.New(func(_ context.Context, r []byte) ([]byte, error) {
+		ran.Add(1)
+		return r, nil
+	}, endpoint.Codec(codec.Raw))))
+	call := endpoint.Caller[[]byte, []byte](opened(t, s.URL(), WithoutFrames()), "svc.echo", endpoint.Codec(codec.Raw))
+	_, err = call(t.Context(), []byte("once"))
+	assert.NoError(t, err)
+	assert.Eventually(t, func() bool { return len(heard) > 0 }, "what is theirs they get")
+	assert.Equal(t, ran.Load(), int32(1))
 }

@@ -46,7 +46,7 @@ type taker interface {
 	item(subject []byte, seq uint64, body []byte, now time.Time) *line
 	detour(subject []byte)
 
-	// plain takes a message without headers; false if it is to go the usual way. Of those with headers that do, passes tells.
+	// plain takes a message without headers; false if it is to go the usual way. Of all that do, passes tells.
 	plain(subject, reply, body []byte) bool
 	passes(subject []byte)
 }
@@ -101,8 +101,10 @@ func (s *sieve) message(p []byte) (size int, whole bool) {
 				return all, true
 			}
 		}
-		if line[0] == 'H' && s.out != nil {
-			s.out.passes(firstWord(line[min(len("HMSG "), end):]))
+		if s.out != nil {
+			_, rest, _ := bytes.Cut(line, []byte{' '})
+			subject, _, _ := bytes.Cut(rest, []byte{' '})
+			s.out.passes(subject)
 		}
 		s.skip = all
 	default:
@@ -152,11 +154,6 @@ func (s *sieve) takes(head, data []byte) bool {
 		reply = nil // this was the size
 	}
 	return s.out.plain(subject, reply, data)
-}
-
-func firstWord(p []byte) []byte {
-	word, _, _ := bytes.Cut(p, []byte{' '})
-	return word
 }
 
 // item reports whether a message is an item that somebody took.

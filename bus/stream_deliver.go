@@ -90,7 +90,7 @@ func (x *clientStream) frame(m *nats.Msg) error {
 // item implements taker. Where others may have subscribed to what is ours, each item comes for them, too, and which is which
 // only nats.go knows.
 func (b *Bus) item(subject []byte, seq uint64, body []byte, now time.Time) *line {
-	if b.denials.shared.Load() {
+	if b.lent.Load() {
 		return nil
 	}
 	if l := b.lineAt(subject); l != nil && l.next(seq, body, now) {
