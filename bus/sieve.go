@@ -93,17 +93,17 @@ func (s *sieve) message(p []byte) (size int, whole bool) {
 			return 0, true
 		}
 		all := end + n + len("\r\n")
+		kind, subject, rest := address(line)
 		if all <= sieved && s.out != nil {
 			if len(p) < all {
 				return 0, false
 			}
-			if s.takes(line, p[end:end+n]) {
+			data := p[end : end+n]
+			if string(kind) == "MSG" && s.plain(subject, rest, data) || string(kind) == "HMSG" && s.item(subject, rest, data) {
 				return all, true
 			}
 		}
 		if s.out != nil {
-			_, rest, _ := bytes.Cut(line, []byte{' '})
-			subject, _, _ := bytes.Cut(rest, []byte{' '})
 			s.out.passes(subject)
 		}
 		s.skip = all
@@ -138,17 +138,16 @@ func number(p []byte) (n uint64, ok bool) {
 	return n, true
 }
 
-// takes reports whether somebody took a message.
-func (s *sieve) takes(head, data []byte) bool {
-	if head[0] == 'H' {
-		return s.item(head, data)
-	}
-	head, ok := bytes.CutPrefix(head[:len(head)-len("\r\n")], []byte("MSG "))
-	if !ok {
-		return false
-	}
-	subject, rest, _ := bytes.Cut(head, []byte{' '})
-	_, rest, _ = bytes.Cut(rest, []byte{' '}) // behind the number of the subscription
+// address reads the line of a message: what kind it is, its subject, and what stands behind the number of the subscription.
+func address(line []byte) (kind, subject, rest []byte) {
+	kind, rest, _ = bytes.Cut(line[:len(line)-len("\r\n")], []byte{' '})
+	subject, rest, _ = bytes.Cut(rest, []byte{' '})
+	_, rest, _ = bytes.Cut(rest, []byte{' '})
+	return kind, subject, rest
+}
+
+// plain reports whether somebody took a message without headers.
+func (s *sieve) plain(subject, rest, data []byte) bool {
 	reply, _, ok := bytes.Cut(rest, []byte{' '})
 	if !ok {
 		reply = nil // this was the size
@@ -157,13 +156,7 @@ func (s *sieve) takes(head, data []byte) bool {
 }
 
 // item reports whether a message is an item that somebody took.
-func (s *sieve) item(head, data []byte) bool {
-	head, ok := bytes.CutPrefix(head[:len(head)-len("\r\n")], []byte("HMSG "))
-	if !ok {
-		return false
-	}
-	subject, rest, _ := bytes.Cut(head, []byte{' '})
-	_, rest, _ = bytes.Cut(rest, []byte{' '}) // behind the number of the subscription
+func (s *sieve) item(subject, rest, data []byte) bool {
 	length, _, _ := bytes.Cut(rest, []byte{' '})
 	n, ok := number(length) // a reply subject is none
 	if !ok || n > uint64(len(data)) || len(rest) <= len(length)+1 || bytes.IndexByte(rest[len(length)+1:], ' ') >= 0 {
