@@ -61,13 +61,20 @@ func TestEntries_refused(t *testing.T) {
 	}
 }
 
-func TestIsToken(t *testing.T) {
+// isCall reports whether an entry with that name can be read, and is a call.
+func isCall(token string) bool {
+	frame := wire.AppendEntry(nil, token, []byte("body"))
+	entries, err := wire.ReadEntries(nil, frame)
+	return err == nil && entries[0].IsCall(frame)
+}
+
+func TestEntryIsCall(t *testing.T) {
 	for token, want := range map[string]bool{
 		"0007063UfDVRKBz~d2S": true, "0007063UfDVRKBz~a1~i1": true, "abcdefghijkl~x": true,
 		"": false, "0007063UfDVRKBz": false, "0007063UfDVRKBz~": false, "short~d2S": false, "0007063UfD.RKBz~d2S": false,
 		"0007063\r\nRKBz~d2S": false, strings.Repeat("n", wire.MaxToken) + "~d": false,
 	} {
-		assert.Equal(t, wire.IsToken(token), want, token)
+		assert.Equal(t, isCall(token), want, token)
 	}
 }
 

@@ -283,9 +283,3 @@ func Sampled(tp string) bool {
 	flag := strings.IndexByte("0123456789abcdef", tp[traceLength-1])
 	return flag > 0 && flag&1 == 1 && ValidTrace(tp) // in this order: most are not sampled
 }
-
-// IsToken reports whether this is a reply token of this protocol, whatever its pairs say.
-func IsToken[T text](token T) bool {
-	n, ok := idLength(token)
-	return ok && n+1 < len(token)
-}
