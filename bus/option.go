@@ -288,7 +288,8 @@ func WithCompression() Option {
 
 // WithNATS passes options to nats.Connect, after the bus's own; Connect only. A handler for disconnects or reconnects
 // replaces the bus's, which logs, and tells credentials that the broker refuses from a broker that is away; one for errors
-// replaces what is logged of them. By default none.
+// replaces what is logged of them. One that is given the connection may subscribe on it, so from its first call on messages come by way
+// of nats.go, as after [Bus.Conn]. By default none.
 func WithNATS(opts ...nats.Option) Option {
 	return func(c *config) error {
 		c.nats = append(c.nats, opts...)
