@@ -172,13 +172,15 @@ func (in *inbound) send(p *part) {
 		return
 	}
 	b, size := in.op.bus, len(p.data)
-	place, _, err := b.up.admit(size, p.since.Add(slices.Max(p.waits)), nil)
-	if err == nil {
-		err = b.publish(in.to, nil, p.data)
-		place.release(size)
-	}
-	if err != nil {
-		in.lost(p, err)
+	if !b.lay(in.to, p.data) {
+		place, _, err := b.up.admit(size, p.since.Add(slices.Max(p.waits)), nil)
+		if err == nil {
+			err = b.publish(in.to, nil, p.data)
+			place.release(size)
+		}
+		if err != nil {
+			in.lost(p, err)
+		}
 	}
 	in.op.parts.sent(p)
 }

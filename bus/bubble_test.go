@@ -163,6 +163,11 @@ func TestDeadlinesAreExact(t *testing.T) {
 			return nil, ctx.Err()
 		}))
 		call := echoer(caller, "svc.slow")
+		first, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+		defer cancel()
+		_, err := call(first, nil) // from here on it is known that they block
+		failed(t, err, endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted)
+		<-ended
 		start := time.Now()
 		each(100, func(i int) error {
 			limit := time.Duration(15+7*i) * time.Millisecond

@@ -53,6 +53,8 @@ var silent = &endpoint.Call{}
 //	push ──► ring ──► worker ──► run          quick: one worker, the watchdog adds
 //	  │        └────► expire ──► refuse       slow:  a worker for each job
 //	  └─────────────────────────► refuse      full
+//
+// While they are very quick, who reads runs what it offers by itself, see reader.
 type dispatcher struct {
 	limit, backlog int
 	wait           time.Duration
@@ -67,9 +69,10 @@ type dispatcher struct {
 	pending int // woken and not yet at the ring
 	parked  []*worker
 	crew    map[*worker]bool // all of them, but for those that closing sent home
-	pace    time.Duration    // moving average of what a job takes
-	taken   int              // jobs taken since the watchdog looked
-	moved   time.Time        // when one was last taken
+	inline  trust
+	pace    time.Duration // moving average of what a job takes
+	taken   int           // jobs taken since the watchdog looked
+	moved   time.Time     // when one was last taken
 	watch   *time.Timer
 	watched bool
 	oldest  *time.Timer // for what waits longest
@@ -94,17 +97,21 @@ const (
 	parkPerProcs = 16
 )
 
-// offer is push that refuses nothing: where one of the jobs would be, it takes none of them.
-func (d *dispatcher) offer(jobs ...job) bool {
+// offer is push for who reads. It refuses nothing: where one of the jobs would be, it takes none of them. What it returns has
+// to be run inline then.
+func (d *dispatcher) offer(jobs ...job) (runs *dispatcher, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed || d.n+len(jobs) > d.most() {
-		return false
+		return nil, false
+	}
+	if d.trusted(jobs[0].received) {
+		runs = d
 	}
 	for i := range jobs {
-		_ = d.admit(&jobs[i]) // which makes no room less
+		_ = d.admit(&jobs[i], runs != nil) // which makes no room less
 	}
-	return true
+	return runs, true
 }
 
 // most is how many jobs the ring may have (lock held): what a woken worker comes for does not wait.
@@ -113,15 +120,15 @@ func (d *dispatcher) most() int { return d.backlog + max(d.limit-d.workers, 0) +
 // push takes a job into the ring and sees to a worker for it, or refuses it when all is full.
 func (d *dispatcher) push(j job) {
 	d.mu.Lock()
-	reason := d.admit(&j)
+	reason := d.admit(&j, false)
 	d.mu.Unlock()
 	if reason != "" {
 		d.refuse(j, reason)
 	}
 }
 
-// admit is push that returns why a job is to be refused, "" if it is not (lock held).
-func (d *dispatcher) admit(j *job) (reason string) {
+// admit is push that returns why a job is to be refused, "" if it is not (lock held). What is run inline has no worker to wake.
+func (d *dispatcher) admit(j *job, inline bool) (reason string) {
 	free := d.limit - d.workers
 	switch {
 	case d.closed:
@@ -135,18 +142,26 @@ func (d *dispatcher) admit(j *job) (reason string) {
 		d.sweeper = reset(d.sweeper, ackAfter, d.sweep)
 	}
 	switch {
+	case inline:
 	case free <= 0:
 		d.timeOldest()
 	case d.workers == 0 || d.pace >= quick && d.pending < d.n:
 		d.hire()
 	case d.pending == 0 && j.received.Sub(d.moved) > stalled: // none of them comes back soon
 		d.hire()
-	case !d.watched:
+	default:
+		d.attend()
+	}
+	return ""
+}
+
+// attend has the watchdog look, soon (lock held).
+func (d *dispatcher) attend() {
+	if !d.watched {
 		d.watched = true
 		d.taken = 0
 		d.watch = reset(d.watch, watchEvery, d.look)
 	}
-	return ""
 }
 
 // waiting returns how many jobs wait.
@@ -211,24 +226,10 @@ func (d *dispatcher) work() {
 	now := time.Now()
 	d.mu.Lock()
 	d.join(w)
+	d.pending--
 	for {
 		for d.n > 0 {
-			fresh := d.swept == 0
-			j := d.take()
-			j.by, w.has = w, j.arrival
-			if d.ack != nil {
-				d.line(w, &j, fresh)
-			}
-			d.taken++
-			d.moved = now
-			d.mu.Unlock()
-			w.started = now
-			d.run(j)
-			now = w.over() // the next one starts here: reading the clock is not free
-			d.mu.Lock()
-			w.has = arrival{}
-			d.forget(w)
-			d.pace += (now.Sub(w.started) - d.pace) >> paceShift
+			now = d.next(w, now)
 		}
 		if d.closed || len(d.parked) >= parkPerProcs*runtime.GOMAXPROCS(0) {
 			d.leave(w)
@@ -249,6 +250,28 @@ func (d *dispatcher) work() {
 	}
 }
 
+// next has a worker run the job that waits longest, and returns the time (lock held, and not while it runs).
+func (d *dispatcher) next(w *worker, now time.Time) time.Time {
+	fresh := d.swept == 0
+	j := d.take()
+	j.by, w.has = w, j.arrival
+	if d.ack != nil {
+		d.line(w, &j, fresh)
+	}
+	d.taken++
+	d.moved = now
+	d.mu.Unlock()
+	w.started = now
+	d.run(j)
+	now = w.over() // the next one starts here: reading the clock is not free
+	d.mu.Lock()
+	w.has = arrival{}
+	d.forget(w)
+	d.pace += (now.Sub(w.started) - d.pace) >> paceShift
+	d.inline.unseen = max(d.inline.unseen-1, 0)
+	return now
+}
+
 // over returns when the worker's job came to its end.
 func (w *worker) over() time.Time {
 	at := w.ended
@@ -264,7 +287,6 @@ func (d *dispatcher) join(w *worker) {
 		d.crew = map[*worker]bool{}
 	}
 	d.crew[w] = true
-	d.pending--
 }
 
 // leave counts a worker out (lock held).

@@ -141,6 +141,7 @@ func TestRow04RepliesAreKept(t *testing.T) {
 		away := 2500 * time.Millisecond // none comes back sooner: see below
 		serve(t, service, "svc.work", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
 			if len(r) == 0 {
+				time.Sleep(5 * time.Millisecond) // for longer than who reads runs it, who is to find the connection lost
 				n.Link("service").Up.Freeze()
 				n.Link("service").Cut()
 				time.AfterFunc(away, n.Link("service").Up.Thaw)

@@ -71,6 +71,10 @@ func (b *Bus) newOperation(base string, ep *endpoint.Endpoint, mw endpoint.Middl
 	}
 	op.ctx, op.cancel = context.WithCancelCause(context.Background())
 	op.jobs = dispatcher{limit: b.concurrency, backlog: b.backlog, wait: b.backlogWait, run: op.run, refuse: op.refuse}
+	op.jobs.inline = trust{never: s.Kind != endpoint.UnaryKind, unseen: earned}
+	if b.eager {
+		op.jobs.inline.unseen = 0
+	}
 	if s.Kind != endpoint.UnaryKind {
 		op.jobs.run, op.jobs.refuse = op.runStream, op.refuseStream
 	}

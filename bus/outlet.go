@@ -49,8 +49,10 @@ type outlet struct {
 	first   firstLine   // what was read before
 	beneath *outlet     // what writes to the network where TLS is between; nil: this one does
 
-	takes *atomic.Pointer[taker] // who takes what it can out of what is read, see sieve
-	sieve sieve                  // of the reader
+	takes  *atomic.Pointer[taker] // who takes what it can out of what is read, see sieve
+	sieve  sieve                  // of who reads
+	reader atomic.Pointer[reader] // that reads for nats.go; nil: it reads by itself
+	lays   atomic.Bool            // replies wait for it, see lay
 
 	plain bool        // what is written is the protocol itself, not covered by others than us; nats.go's lock guards it
 	ready atomic.Bool // requests may be put into it, see put
@@ -227,8 +229,28 @@ func (o *outlet) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// read is receive without items.
+// read is for nats.go, which gets something or an error.
 func (o *outlet) read(p []byte) (int, error) {
+	r := o.reader.Load()
+	for {
+		if r != nil {
+			if n, err := r.read(p); n > 0 || err != nil {
+				return n, err
+			}
+			o.reader.Store(nil)
+		}
+		n, err := o.fill(p)
+		if r = nil; len(o.sieve.ready) > 0 {
+			r = o.lend()
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// fill is receive without what is taken out of it: nothing, where all was. It is for one who reads.
+func (o *outlet) fill(p []byte) (int, error) {
 	s := &o.sieve
 	if len(p) < 2*sieved {
 		s.on = false
@@ -237,32 +259,29 @@ func (o *outlet) read(p []byte) (int, error) {
 			return n, nil
 		}
 	}
-	for {
-		kept := copy(p, s.kept)
-		s.kept = s.kept[kept:]
-		n, err := o.receive(p[kept:])
-		if n > 0 {
-			o.heard.Store(o.age())
-		}
-		if n += kept; !o.up.Load() {
-			o.first.hear(p[kept:n])
-		}
-		if err != nil || !s.on || o.takes == nil {
-			return n, err
-		}
-		s.out, s.now, s.kept = nil, time.Time{}, s.kept[:0]
-		if t := o.takes.Load(); t != nil {
-			s.out = *t
-		}
-		if n = s.sift(p[:n]); n > 0 {
-			return n, nil
-		}
+	kept := copy(p, s.kept)
+	s.kept = s.kept[kept:]
+	n, err := o.receive(p[kept:])
+	if n > 0 {
+		o.heard.Store(o.age())
 	}
+	if n += kept; !o.up.Load() {
+		o.first.hear(p[kept:n])
+	}
+	if err != nil || !s.on || o.takes == nil {
+		return n, err
+	}
+	s.out, s.now, s.kept = nil, time.Time{}, s.kept[:0]
+	if t := o.takes.Load(); t != nil {
+		s.out = *t
+	}
+	return s.sift(p[:n]), nil
 }
 
 // Close implements net.Conn. What waits is still written, as long as the network takes it; nobody waits for that.
 func (o *outlet) Close() error {
 	o.down(true)
+	o.reader.Load().end()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.beneath != nil {

@@ -73,3 +73,20 @@ func (o *outlet) flush() {
 		o.push()
 	}
 }
+
+// lay is put for a reply of who reads, who has more to say soon and lays off then. Room is reserved.
+func (o *outlet) lay(head, body []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering || o.lays.Load() && len(o.buf) < plenty {
+		return err
+	}
+	o.push()
+	return nil
+}
+
+// layOff writes what was laid.
+func (o *outlet) layOff() {
+	o.lays.Store(false)
+	o.flush()
+}

@@ -3,6 +3,7 @@ package bus
 import (
 	"errors"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -100,6 +101,9 @@ func (b *Bus) reply(to *recipient, h wire.Headers, body []byte) error {
 		return nil
 	}
 	h = to.named(h)
+	if h == nil && to.call == 0 && b.lay(to.subject, body) {
+		return nil
+	}
 	size := len(body) + wire.Size(h)
 	place, _, err := b.up.admit(size, to.until(), nil)
 	if err != nil {
@@ -107,6 +111,26 @@ func (b *Bus) reply(to *recipient, h wire.Headers, body []byte) error {
 	}
 	defer place.release(size)
 	return b.keep(b.publish(to.subject, h, body), *to, h, body)
+}
+
+// lay publishes a reply together with others that who reads has, past nats.go; false if it is none of these, or can't be.
+func (b *Bus) lay(subject string, body []byte) bool {
+	o := b.up.latest.Load()
+	if o == nil || !o.lays.Load() || len(body) >= straight || !b.puts(o, len(body)) {
+		return false
+	}
+	var room [128]byte
+	head := append(append(append(room[:0], "PUB "...), subject...), ' ')
+	head = append(strconv.AppendInt(head, int64(len(body)), 10), "\r\n"...)
+	size := len(head) + len(body) + len("\r\n")
+	if !o.reserve(size) {
+		return false
+	}
+	if o.lay(head, body) != nil {
+		o.release(size)
+		return false
+	}
+	return true
 }
 
 func (b *Bus) publish(subject string, h wire.Headers, body []byte) error {

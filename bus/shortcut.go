@@ -17,15 +17,15 @@ import (
 //	                                                                  what finds no room, since who reads has no time to refuse it
 
 // plain implements taker.
-func (b *Bus) plain(subject, reply, body []byte) bool {
+func (b *Bus) plain(subject, reply, body []byte) (runs *dispatcher, ok bool) {
 	if b.lent.Load() {
-		return false // whose it is only nats.go knows
+		return nil, false // whose it is only nats.go knows
 	}
 	if token, ok := bytes.CutPrefix(subject, b.inbox); ok {
-		return len(reply) == 0 && b.mux.take(token, body)
+		return nil, len(reply) == 0 && b.mux.take(token, body)
 	}
 	if len(reply) == 0 {
-		return false
+		return nil, false
 	}
 	taken := *b.taken.Load()
 	if op := taken[string(subject)]; op != nil {
@@ -36,24 +36,30 @@ func (b *Bus) plain(subject, reply, body []byte) bool {
 			return op.takeFrame(reply, body)
 		}
 	}
-	return false
+	return nil, false
 }
 
 // take is receive for who reads, and has no time to refuse anything. The body is copied.
-func (op *operation) take(reply, body []byte) bool {
+func (op *operation) take(reply, body []byte) (runs *dispatcher, ok bool) {
 	msg := &nats.Msg{Subject: op.subject, Reply: string(reply), Data: bytes.Clone(body)}
-	return !op.bus.hostileReply(msg.Reply) && op.jobs.offer(job{arrival: arrival{msg: msg}, received: time.Now()})
+	if op.bus.hostileReply(msg.Reply) {
+		return nil, false
+	}
+	return op.jobs.offer(job{arrival: arrival{msg: msg}, received: time.Now()})
 }
 
 // takeFrame is receiveFrame for the same.
-func (op *operation) takeFrame(reply, body []byte) bool {
+func (op *operation) takeFrame(reply, body []byte) (runs *dispatcher, ok bool) {
 	msg := &nats.Msg{Reply: string(reply), Data: bytes.Clone(body)}
 	if op.bus.curbed.Load() || op.bus.hostileReply(msg.Reply) {
-		return false
+		return nil, false
 	}
 	var room [wire.MaxEntries]job
 	jobs, err := op.unpack(room[:0], msg)
-	return err == nil && op.jobs.offer(jobs...)
+	if err != nil {
+		return nil, false
+	}
+	return op.jobs.offer(jobs...)
 }
 
 // passes implements taker.

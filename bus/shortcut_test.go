@@ -94,17 +94,22 @@ func TestShortcutKeepsOrder(t *testing.T) {
 func TestShortcutRefusesNothing(t *testing.T) {
 	ran := make(chan struct{}, 8)
 	d := dispatcher{limit: 1, backlog: 3, wait: time.Minute, run: func(job) { <-ran }}
+	d.inline.never = true
+	offer := func(jobs ...job) bool {
+		_, ok := d.offer(jobs...)
+		return ok
+	}
 	jobs := slices.Repeat([]job{{received: time.Now()}}, 5)
-	assert.True(t, !d.offer(jobs...), "one too many")
-	assert.True(t, d.offer(jobs[:4]...))
-	assert.True(t, !d.offer(jobs[0]))
+	assert.True(t, !offer(jobs...), "one too many")
+	assert.True(t, offer(jobs[:4]...))
+	assert.True(t, !offer(jobs[0]))
 	ran <- struct{}{}
-	assert.Eventually(t, func() bool { return d.offer(jobs[0]) })
+	assert.Eventually(t, func() bool { return offer(jobs[0]) })
 	for range 4 {
 		ran <- struct{}{}
 	}
 	<-d.close()
-	assert.True(t, !d.offer(jobs[0]))
+	assert.True(t, !offer(jobs[0]))
 }
 
 // A connection that the user's callbacks have been given may have subscriptions of theirs.

@@ -3,6 +3,7 @@ package bus
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -37,6 +38,8 @@ type sieve struct {
 
 	subject []byte // of the last item
 	line    *line  // that took it
+
+	ready []*dispatcher // that have something to be run by who reads
 }
 
 // taker takes what is read. It must not block, and the bytes are not its own.
@@ -46,8 +49,9 @@ type taker interface {
 	item(subject []byte, seq uint64, body []byte, now time.Time) *line
 	detour(subject []byte)
 
-	// plain takes a message without headers; false if it is to go the usual way. Of all that do, passes tells.
-	plain(subject, reply, body []byte) bool
+	// plain takes a message without headers; false if it is to go the usual way. Of all that do, passes tells. What it returns
+	// besides has something that who reads is to run.
+	plain(subject, reply, body []byte) (*dispatcher, bool)
 	passes(subject []byte)
 }
 
@@ -152,7 +156,11 @@ func (s *sieve) plain(subject, rest, data []byte) bool {
 	if !ok {
 		reply = nil // this was the size
 	}
-	return s.out.plain(subject, reply, data)
+	d, ok := s.out.plain(subject, reply, data)
+	if d != nil && !slices.Contains(s.ready, d) {
+		s.ready = append(s.ready, d)
+	}
+	return ok
 }
 
 // item reports whether a message is an item that somebody took.

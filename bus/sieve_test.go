@@ -41,13 +41,13 @@ func (m lines) detour(subject []byte) {
 }
 
 // plain takes what is said to an open stream without headers and without a reply subject.
-func (m lines) plain(subject, reply, body []byte) bool {
+func (m lines) plain(subject, reply, body []byte) (*dispatcher, bool) {
 	l := m[string(subject)]
 	if l == nil || len(reply) > 0 {
-		return false
+		return nil, false
 	}
 	l.plain = append(l.plain, string(body))
-	return true
+	return nil, true
 }
 
 func (m lines) passes(subject []byte) {
