@@ -138,10 +138,10 @@ func TestInlineTakesHalfOfTheTime(t *testing.T) {
 // What blocks is known for longer each time, and forgotten when it did not for as long.
 func TestInlineAfterOneBlocked(t *testing.T) {
 	bubble(t, 10, func(h *hasty) {
-		for _, lost := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 64} {
+		for _, seconds := range []int{1, 2, 4, 8, 16, 32, 64, 64} {
 			assert.True(t, h.read("1us"))
 			h.distrust()
-			time.Sleep(lost*time.Second - 2*time.Microsecond)
+			time.Sleep(time.Duration(seconds)*time.Second - 2*time.Microsecond)
 			assert.True(t, !h.read("1us"))
 			time.Sleep(3 * time.Microsecond)
 		}

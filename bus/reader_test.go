@@ -24,18 +24,20 @@ import (
 	"postbus.example/internal/assert"
 )
 
-// taken runs what is said to svc.a inline, and takes nothing else.
+// taken runs what is said to svc.a, and to svc.more if there is one, and takes nothing else.
 type taken struct {
-	lines
 	*hasty
-	off atomic.Bool // takes nothing at all
+	more *hasty
 }
 
-func (k *taken) plain(subject, reply, body []byte) (*dispatcher, bool) {
-	if string(subject) != "svc.a" || k.off.Load() {
+func (k *taken) plain(subject, _, body []byte) (*dispatcher, bool) {
+	to := k.hasty
+	if string(subject) == "svc.more" {
+		to = k.more
+	} else if string(subject) != "svc.a" {
 		return nil, false
 	}
-	return k.offer(job{arrival: arrival{msg: &nats.Msg{Subject: string(body)}}, received: time.Now()})
+	return to.offer(job{arrival: arrival{msg: &nats.Msg{Subject: string(body)}}, received: time.Now()})
 }
 
 func (k *taken) item([]byte, uint64, []byte, time.Time) *line { return nil }
@@ -137,6 +139,36 @@ func TestReaderRetires(t *testing.T) {
 		assert.NoError(t, o.Close())
 		wg.Wait()
 		<-k.close()
+	})
+}
+
+// Who blocks keeps nobody else: what was read with it has workers, and what comes later is read by another.
+func TestReaderHandsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &taken{hasty: newHasty(10), more: newHasty(10)}
+		near, far := net.Pipe()
+		o := opening(near, k)
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = o.Read(make([]byte, 2*sieved)) })
+		say := func(s string) {
+			_, err := io.WriteString(far, s)
+			assert.NoError(t, err)
+		}
+		say("MSG svc.a 3 a.reply 3\r\n1us\r\nMSG svc.more 3 a.reply 2\r\n1h\r\nMSG svc.more 3 a.reply 3\r\n2us\r\n")
+		synctest.Wait()
+		assert.Equal(t, k.more.saw(), []string{"1h inline"})
+		assert.Equal(t, len(k.saw()), 0)
+		time.Sleep(2*watchEvery + time.Microsecond)
+		assert.Equal(t, k.saw(), []string{"1us worker"})
+		assert.Equal(t, k.more.saw(), []string{"2us worker"})
+		say("MSG svc.a 3 a.reply 3\r\n3us\r\nMSG svc.more 3 a.reply 3\r\n4us\r\n")
+		time.Sleep(time.Millisecond)
+		assert.Equal(t, k.saw(), []string{"3us inline"})
+		assert.Equal(t, k.more.saw(), []string{"4us worker"})
+		assert.NoError(t, o.Close())
+		wg.Wait()
+		<-k.close()
+		<-k.more.close()
 	})
 }
 
