@@ -70,10 +70,6 @@ func (d *dispatcher) runInline() {
 	}
 	returned = true
 	d.inline.charge(start, now)
-	if d.inline.hand != nil { // it took so long that another was needed
-		d.leave(w)
-		return
-	}
 	d.inline.hand = w
 	d.workers--
 	d.settle()

@@ -165,19 +165,18 @@ func TestInlineGoexit(t *testing.T) {
 	})
 }
 
-// Where others are needed while one blocks, all of them end, and the place of who reads is one.
-func TestInlineTwice(t *testing.T) {
-	bubble(t, 10, func(h *hasty) {
+// Who reads is one of those who are at work, of whom there is a limit.
+func TestInlineKeepsTheLimit(t *testing.T) {
+	bubble(t, 1, func(h *hasty) {
+		runs, _ := h.offer(job{arrival: arrival{msg: &nats.Msg{Subject: "1us"}}, received: time.Now()})
+		h.push(job{arrival: arrival{msg: &nats.Msg{Subject: "2us"}}, received: time.Now()}) // which has a worker come
+		runs.runInline()
+		time.Sleep(time.Millisecond)
+		assert.Equal(t, h.saw(), []string{"1us worker", "2us worker"})
 		go h.read("10ms")
 		synctest.Wait()
 		assert.True(t, !h.read("1us"), "it is at work")
 		time.Sleep(time.Second)
 		assert.Equal(t, h.saw(), []string{"10ms inline", "1us worker"})
-		h.pace = 0
-		assert.True(t, h.read("2us"))
-		assert.Equal(t, h.saw(), []string{"2us inline"})
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		assert.Equal(t, len(h.crew), 2)
 	})
 }

@@ -142,11 +142,44 @@ func TestReaderRetires(t *testing.T) {
 	})
 }
 
+// What is left for nats.go is read as it was, however it comes and goes.
+func TestReaderKeepsTheOrder(t *testing.T) {
+	r := &reader{}
+	r.news.L = &r.mu
+	random := rand.New(rand.NewPCG(1, 2))
+	want, got := noise(1<<20), []byte{}
+	for rest := want; len(got) < len(want); {
+		n := min(random.IntN(5000), len(rest))
+		assert.True(t, r.pass(rest[:n], nil))
+		rest = rest[n:]
+		for r.from < len(r.left) && random.IntN(4) > 0 {
+			p := make([]byte, 1+random.IntN(5000))
+			n, err := r.read(p)
+			assert.NoError(t, err)
+			got = append(got, p[:n]...)
+		}
+	}
+	assert.True(t, bytes.Equal(got, want))
+}
+
+// solo is a connection that is read by one at a time.
+type solo struct {
+	net.Conn
+	readers, most atomic.Int32
+}
+
+func (c *solo) Read(p []byte) (int, error) {
+	c.most.Store(max(c.most.Load(), c.readers.Add(1)))
+	defer c.readers.Add(-1)
+	return c.Conn.Read(p)
+}
+
 // Who blocks keeps nobody else: what was read with it has workers, and what comes later is read by another.
 func TestReaderHandsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &taken{hasty: newHasty(10), more: newHasty(10)}
-		near, far := net.Pipe()
+		end, far := net.Pipe()
+		near := &solo{Conn: end}
 		o := opening(near, k)
 		var wg sync.WaitGroup
 		wg.Go(func() { _, _ = o.Read(make([]byte, 2*sieved)) })
@@ -165,6 +198,9 @@ func TestReaderHandsOver(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		assert.Equal(t, k.saw(), []string{"3us inline"})
 		assert.Equal(t, k.more.saw(), []string{"4us worker"})
+		time.Sleep(time.Hour) // and the one that was blocked does not read any more
+		say("PING\r\n")
+		assert.Equal(t, near.most.Load(), int32(1))
 		assert.NoError(t, o.Close())
 		wg.Wait()
 		<-k.close()
@@ -194,10 +230,7 @@ func TestReaderOfAClosedConnection(t *testing.T) {
 		left := len(r.left)
 		r.mu.Unlock()
 		assert.True(t, left > mostLeft && left < mostLeft+2*readRoom, "it is held back")
-		assert.NoError(t, o.Close())
-		synctest.Wait() // and who is left behind fails the bubble
-		_, err = o.Read(p)
-		assert.NoError(t, err)
+		assert.NoError(t, o.Close()) // and who is left behind fails the bubble
 		<-k.close()
 	})
 }

@@ -101,7 +101,7 @@ func (b *Bus) reply(to *recipient, h wire.Headers, body []byte) error {
 		return nil
 	}
 	h = to.named(h)
-	if h == nil && to.call == 0 && b.lay(to.subject, body) {
+	if h == nil && to.call == 0 && b.lay(to.subject, body) { // else its ack is before it, on the usual way
 		return nil
 	}
 	size := len(body) + wire.Size(h)
