@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -321,6 +322,8 @@ var request = &addRequest{A: 1, B: 2}
 // Attempts that run at once share one encoding; the loser may go on reading it after the call has ended.
 func TestAttemptsAtOnce(t *testing.T) {
 	m := serve(t, endpoint.New(add))
+	var attempts sync.WaitGroup
+	defer attempts.Wait() // losers outlive their call, and must not outlive the test: others count allocations
 	hedge := func(next endpoint.Handler) endpoint.Handler {
 		return func(ctx context.Context, c *endpoint.Call) (any, error) {
 			type result struct {
@@ -331,10 +334,10 @@ func TestAttemptsAtOnce(t *testing.T) {
 			results := make(chan result, 4)
 			for range 4 {
 				a := c.Retry()
-				go func() {
+				attempts.Go(func() {
 					r, err := next(ctx, a)
 					results <- result{a, r, err}
-				}()
+				})
 			}
 			first := <-results
 			c.Adopt(first.call)
