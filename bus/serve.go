@@ -15,6 +15,9 @@ import (
 // Serve serves an endpoint on a subject, or a service's endpoints below it: all or nothing. When it returns, the broker
 // knows. Faults of construction, a bad or taken subject, and types that no codec can carry are refused, all at once, naming the
 // culprit; a bus that drains, or has no connection just now, refuses everything.
+//
+// A handler may block. One whose calls are known to take microseconds is run by who reads the connection, as long as that holds;
+// if it blocks then, what comes behind it is held up for 2 ms at most.
 func (b *Bus) Serve(subject string, s endpoint.Servable) error {
 	if s == nil {
 		return fault(subject, endpoint.InvalidArgument, errNothing)
