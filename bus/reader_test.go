@@ -58,7 +58,7 @@ func opening(c net.Conn, k taker) *outlet {
 func TestReaderPassesOn(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 9))
-		k := &taken{hasty: newHasty(10)}
+		k := &taken{hasty: newHasty(1)} // several would not keep the order
 		var all, rest strings.Builder
 		var want []string
 		for range 500 {
