@@ -220,9 +220,10 @@ func TestBatchEntry_replies(t *testing.T) {
 			return true
 		})
 	}
-	assert.Eventually(t, func() bool { return statsOf(t, service, "svc.do").Calls == uint64(20*2*len(kinds)) })
-	st := statsOf(t, service, "svc.do")
-	assert.Equal(t, st.Failures(), uint64(20*2*2))
+	assert.Eventually(t, func() bool {
+		st := statsOf(t, service, "svc.do")
+		return st.Calls == uint64(20*2*len(kinds)) && st.Failures() == 20*2*2
+	})
 	assert.Equal(t, b.Slots(), 0)
 }
 

@@ -106,10 +106,10 @@ func TestRow13ThousandPanics(t *testing.T) {
 			failed(t, err, endpoint.Internal, endpoint.ReasonPanic, endpoint.Executed)
 		}
 	})
-	s := statsOf(t, service, "svc.panic")
-	assert.Equal(t, s.Calls, uint64(1000))
-	assert.Equal(t, s.Errors[endpoint.Internal], uint64(1000))
-	assert.Equal(t, s.InFlight+s.Waiting, int64(0))
+	assert.Eventually(t, func() bool { // a call is counted after its reply
+		s := statsOf(t, service, "svc.panic")
+		return s.Calls == 1000 && s.Errors[endpoint.Internal] == 1000 && s.InFlight+s.Waiting == 0
+	})
 	assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+150 }, "goroutines end, but for the parked ones")
 }
 

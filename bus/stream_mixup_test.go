@@ -73,6 +73,7 @@ func TestFramesAboutAUnaryCall(t *testing.T) {
 		assert.ErrorIs(t, err, nats.ErrTimeout)
 		g.open()
 		assert.NoError(t, (<-done).err)
+		synctest.Wait() // the service does its sums after the reply
 		assert.Equal(t, service.Streams()+service.Acked(), 0)
 	})
 }

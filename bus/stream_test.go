@@ -141,7 +141,7 @@ func TestStreams(t *testing.T) {
 	}
 	nothingLeft(t, service, caller)
 	assert.Equal(t, own(caller).Malformed+own(service).Malformed, uint64(0))
-	assert.Equal(t, statsOf(t, service, "svc.count").Calls, uint64(8))
+	assert.Eventually(t, func() bool { return statsOf(t, service, "svc.count").Calls == 8 })
 }
 
 func TestStreamThatFails(t *testing.T) {
