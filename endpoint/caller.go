@@ -20,9 +20,9 @@ func Caller[Req, Resp any](t Transport, subject string, opts ...Option) Unary[Re
 		var reply any
 		var err error
 		if b, ok := any(req).([]byte); ok && k.raw {
-			reply, err = k.bytes(ctx, b)
+			reply, err = k.unary(ctx, noBytes, b)
 		} else {
-			reply, err = k.unary(ctx, box(req, k.spec.reqPtr))
+			reply, err = k.unary(ctx, box(req, k.spec.reqPtr), nil)
 		}
 		return result[Resp](k, reply, err)
 	}
@@ -85,18 +85,20 @@ func finishCaller(t Transport, subject string, s *settings) *caller {
 	if bare == nil {
 		return k.fail([]error{errors.New("the transport has no handler")})
 	}
-	h := Chain(s.mws...)(k.transport(bare))
-	k.bare = !some(s.mws)
+	var outer Middleware
 	if m, ok := t.(interface{ Middleware() Middleware }); ok {
-		if mw := m.Middleware(); mw != nil {
-			h, k.bare = mw(h), false
-		}
+		outer = m.Middleware()
+	}
+	k.bare = !some(s.mws) && outer == nil
+	h := Chain(s.mws...)(k.transport(bare))
+	if outer != nil {
+		h = outer(h)
 	}
 	if h == nil {
 		return k.fail([]error{errNilHandler})
 	}
 	k.raw = k.codec == codec.Raw
-	k.handler = seal(h)
+	k.handler = h
 	return k
 }
 
@@ -112,18 +114,31 @@ func (k *caller) fail(errs []error) *caller {
 	return k
 }
 
-// transport is the innermost handler: it sees each attempt.
+// transport is the innermost handler: it sees each attempt. Within middleware it is a guard as well, see there.
 func (k *caller) transport(h Handler) Handler {
+	if !k.bare {
+		return guardOf(h, k)
+	}
 	return func(ctx context.Context, c *Call) (any, error) {
-		if o := c.root.observer; o != nil {
-			o.attempt()
-		}
+		k.attempt(c)
 		reply, err := h(ctx, c)
 		if err != nil {
-			err = asReceived(k.spec.revive(err)) // marked here, so that a middleware can't hide it in an error of its own
+			return k.received(reply, err)
 		}
-		return reply, err
+		return reply, nil
 	}
+}
+
+// attempt is told of each one.
+func (k *caller) attempt(c *Call) {
+	if o := c.root.observer; o != nil {
+		o.attempt()
+	}
+}
+
+// received marks the error of an attempt, here, so that a middleware can't hide it in an error of its own.
+func (k *caller) received(reply any, err error) (any, error) {
+	return reply, asReceived(k.spec.revive(err))
 }
 
 // start makes the call of one request, or of the input of one that streams in, and its context, or says why it can't be made.
@@ -194,24 +209,25 @@ func (k *caller) newCall() *Call {
 	return NewCall(k.spec, k.subject, ClientSide)
 }
 
-func (k *caller) unary(ctx context.Context, msg any) (any, error) {
+// unary makes a call of one request and one reply. A request of bytes, msg being noBytes, is boxed in the memory of the call.
+//
+// It does what run does itself: most calls wait below this, and each function on the way has its share of the stack.
+func (k *caller) unary(ctx context.Context, msg any, b []byte) (reply any, err error) {
 	c, ctx, err := k.start(ctx, msg, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer c.finish()
-	return k.run(ctx, c)
-}
-
-// bytes is unary for a request of bytes, which is boxed in the memory of the call.
-func (k *caller) bytes(ctx context.Context, b []byte) (any, error) {
-	c, ctx, err := k.start(ctx, noBytes, nil)
-	if err != nil {
-		return nil, err
+	defer func() {
+		if p := recover(); p != nil {
+			reply, err = nil, Recovered(p)
+		}
+		c.finish()
+	}()
+	if msg == noBytes {
+		c.msg = c.box(b)
 	}
-	defer c.finish()
-	c.msg = c.box(b)
-	return k.run(ctx, c)
+	reply, err = k.handler(ctx, c)
+	return c.sealed(k.handler, reply, err)
 }
 
 // noBytes is a request until the call is there that has it.
@@ -224,7 +240,8 @@ func (k *caller) run(ctx context.Context, c *Call) (reply any, err error) {
 			reply, err = nil, Recovered(p)
 		}
 	}()
-	return k.handler(ctx, c)
+	reply, err = k.handler(ctx, c)
+	return c.sealed(k.handler, reply, err)
 }
 
 // finish ends a client's call after its chain returned.

@@ -19,25 +19,47 @@ type place struct{ at, deepest, clock uint16 }
 //
 // An attempt passes each guard once. Whoever calls next again enters at a depth where the attempt has been before; whoever
 // wants to try again makes a new attempt with [Call.Retry].
+//
+// While a call waits, all guards of its chain stand on its stack: so there is never one directly inside of another, and
+// the innermost does what a caller's transport needs.
 func guard(h Handler) Handler {
-	if h == nil {
-		return nil
+	if h == nil || guards(h) {
+		return h
 	}
+	return guardOf(h, nil)
+}
+
+// guardOf is guard, of a caller's transport where k is not nil. Not inlined, it is one function wherever it is called, by which
+// guards are known.
+//
+//go:noinline
+func guardOf(h Handler, k *caller) Handler {
 	return func(ctx context.Context, c *Call) (any, error) {
-		before := c.place
-		if before.at < before.deepest {
+		at := c.place.at
+		if at < c.place.deepest {
 			return nil, c.again()
 		}
-		if before.at < math.MaxUint16 {
-			c.place = place{before.at + 1, before.at + 1, before.clock}
+		if at < math.MaxUint16 {
+			c.place.at, c.place.deepest = at+1, at+1
+		}
+		if k != nil {
+			k.attempt(c)
 		}
 		reply, err := h(ctx, c)
-		c.place = place{at: before.at, deepest: c.place.deepest}
-		if err != nil || reply == c.replyMsg && reply != nil { // the message that travelled is of the type
-			return reply, err
+		c.place = place{at: at, deepest: c.place.deepest}
+		switch {
+		case err == nil:
+			return c.judge(h, reply)
+		case k != nil:
+			return k.received(reply, err)
 		}
-		return reply, c.judge(h, reply)
+		return reply, err
 	}
+}
+
+// guards reports whether a handler is a guard.
+func guards(h Handler) bool {
+	return reflect.ValueOf(h).Pointer() == reflect.ValueOf(guardOf(nil, nil)).Pointer()
 }
 
 // again is the fault of who called next twice. It is not inlined: a chain has a guard for each middleware, and while the call
@@ -47,12 +69,15 @@ func guard(h Handler) Handler {
 func (c *Call) again() error { return c.misused(nil, errors.New(callerName()+" called next twice")) }
 
 // judge looks at what a handler of the chain returned without an error. It must not return a nil *Error as an error.
-func (c *Call) judge(h Handler, reply any) error {
+func (c *Call) judge(h Handler, reply any) (any, error) {
+	if reply == c.replyMsg && reply != nil { // the message that travelled is of the type
+		return reply, nil
+	}
 	if c.Spec == nil || c.Spec.reply == nil || isMessage(reply, c.Spec.reply) {
-		return nil
+		return reply, nil
 	}
 	e := Internal.Errorf("a middleware replied with %T, want %v", reply, c.Spec.reply)
-	return c.misused(e, fmt.Errorf("%s replied with %T, want %v", funcName(h), reply, c.Spec.reply))
+	return reply, c.misused(e, fmt.Errorf("%s replied with %T, want %v", funcName(h), reply, c.Spec.reply))
 }
 
 // misused notes the first fault of a chain, so that no middleware can hide it, and returns it.
@@ -77,22 +102,24 @@ func seal(h Handler) Handler {
 	}
 	return func(ctx context.Context, c *Call) (any, error) {
 		reply, err := h(ctx, c)
-		switch {
-		case c.fault != nil:
-			return nil, c.fault
-		case err != nil:
-			return nil, err
-		case c.Side == ServerSide && c.Spec.Kind.StreamsOut() && !c.root.entered.Load() && !c.Committed():
-			return nil, c.misused(nil, fmt.Errorf("%s, or a middleware inside of it, ended a stream and never called next", funcName(h)))
-		}
-		if reply == c.replyMsg && reply != nil { // as guard has it
-			return reply, nil
-		}
-		if err := c.judge(h, reply); err != nil {
-			return nil, err
-		}
-		return reply, nil
+		return c.sealed(h, reply, err)
 	}
+}
+
+// sealed is what gets past the seal of what a chain returned.
+func (c *Call) sealed(h Handler, reply any, err error) (any, error) {
+	switch {
+	case c.fault != nil:
+		return nil, c.fault
+	case err != nil:
+		return nil, err
+	case c.Side == ServerSide && c.Spec.Kind.StreamsOut() && !c.root.entered.Load() && !c.Committed():
+		return nil, c.misused(nil, fmt.Errorf("%s, or a middleware inside of it, ended a stream and never called next", funcName(h)))
+	}
+	if _, err = c.judge(h, reply); err != nil {
+		return nil, err
+	}
+	return reply, nil
 }
 
 // funcName is the name of a function for people, without the path of its package: main.authorize.func1.

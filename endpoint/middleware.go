@@ -41,21 +41,21 @@ func OnClient(mws ...Middleware) Middleware { return onSide(ClientSide, mws) }
 
 func onSide(side Side, mws []Middleware) Middleware {
 	chain := Chain(mws...)
+	if !some(mws) {
+		return chain
+	}
 	return func(next Handler) Handler {
-		first := chain(func(ctx context.Context, c *Call) (any, error) {
-			c.AtOnce() // between two guards
-			return next(ctx, c)
-		})
+		first := chain(next)
 		return func(ctx context.Context, c *Call) (any, error) {
 			if c.Side != side {
 				c.AtOnce()
 				return next(ctx, c)
 			}
 			reply, err := first(ctx, c)
-			if err != nil || reply == c.replyMsg && reply != nil { // as a guard does, of which one stands outside already
+			if err != nil {
 				return reply, err
 			}
-			return reply, c.judge(first, reply)
+			return c.judge(first, reply) // as a guard does, of which one stands outside already
 		}
 	}
 }
