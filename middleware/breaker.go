@@ -151,31 +151,7 @@ func Breaker(p BreakerPolicy) endpoint.Middleware {
 	if faults := p.complete(); faults != nil {
 		return broken("Breaker", faults...)
 	}
-	refusal := endpoint.Unavailable.New("the circuit breaker is open").WithReason(endpoint.ReasonBreakerOpen)
-	b := &breaker{
-		policy: p,
-		client: refusal.WithOutcome(endpoint.NotSent),
-		server: refusal.WithOutcome(endpoint.NotExecuted),
-	}
-	return func(next endpoint.Handler) endpoint.Handler {
-		var bound subjectBinding[circuit]
-		return func(ctx context.Context, c *endpoint.Call) (any, error) {
-			c.AtOnce()
-			if c.Spec.Kind == endpoint.GatherKind {
-				return next(ctx, c)
-			}
-			x := b.circuit(&bound, c)
-			t, wait, ok := x.enter(c.Spec.Kind != endpoint.UnaryKind)
-			if !ok {
-				return nil, b.refuse(c, wait)
-			}
-			verdict := errNoVerdict // of a panic and of runtime.Goexit
-			defer func() { x.leave(t, verdict) }()
-			reply, err := next(ctx, c)
-			verdict = verdictOf(ctx, c, err)
-			return reply, err
-		}
-	}
+	return newBreaker(p).middleware
 }
 
 // breaker is one middleware value.
@@ -183,6 +159,67 @@ type breaker struct {
 	policy         BreakerPolicy
 	client, server *endpoint.Error // refusals
 	circuits       subjects[circuit]
+}
+
+func newBreaker(p BreakerPolicy) *breaker {
+	refusal := endpoint.Unavailable.New("the circuit breaker is open").WithReason(endpoint.ReasonBreakerOpen)
+	return &breaker{
+		policy: p,
+		client: refusal.WithOutcome(endpoint.NotSent),
+		server: refusal.WithOutcome(endpoint.NotExecuted),
+	}
+}
+
+func (b *breaker) middleware(next endpoint.Handler) endpoint.Handler {
+	var bound subjectBinding[circuit]
+	return func(ctx context.Context, c *endpoint.Call) (any, error) {
+		c.AtOnce()
+		pass, err := b.enter(&bound, c)
+		if err != nil {
+			return nil, err
+		}
+		defer pass.gone()
+		reply, err := next(ctx, c)
+		pass.leave(ctx, c, err)
+		return reply, err
+	}
+}
+
+// passage is a call that the breaker let pass, until it left; the zero value is one that it has no verdict on.
+type passage struct {
+	circuit *circuit
+	ticket  ticket
+}
+
+// enter lets a call pass, or says why not.
+func (b *breaker) enter(bound *subjectBinding[circuit], c *endpoint.Call) (p passage, _ error) {
+	if c.Spec.Kind == endpoint.GatherKind {
+		return p, nil
+	}
+	x := b.circuit(bound, c)
+	t, wait, ok := x.enter(c.Spec.Kind != endpoint.UnaryKind)
+	if !ok {
+		return p, b.refuse(c, wait)
+	}
+	return passage{x, t}, nil
+}
+
+// leave counts a call that has ended.
+//
+//go:noinline
+func (p *passage) leave(ctx context.Context, c *endpoint.Call, err error) {
+	if x := p.circuit; x != nil {
+		verdict := verdictOf(ctx, c, err)
+		p.circuit = nil
+		x.leave(p.ticket, verdict)
+	}
+}
+
+// gone is for a call that may not have left: it panicked, or its goroutine ended.
+func (p *passage) gone() {
+	if p.circuit != nil {
+		p.circuit.leave(p.ticket, errNoVerdict)
+	}
 }
 
 func (b *breaker) circuit(bound *subjectBinding[circuit], c *endpoint.Call) *circuit {

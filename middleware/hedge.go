@@ -103,7 +103,7 @@ func retryHedge(retries RetryPolicy, hedges HedgePolicy) endpoint.Middleware {
 	}
 	r, h := &retry{policy: retries}, &hedge{policy: hedges}
 	return func(next endpoint.Handler) endpoint.Handler {
-		b := &retryBinding{retry: r}
+		b := &retryBinding{retry: r, plain: next}
 		inner := &hedgeBinding{hedge: h, next: next}
 		if hedges.Budget == nil || hedges.Budget == retries.Budget {
 			inner.lender = b
@@ -114,12 +114,8 @@ func retryHedge(retries RetryPolicy, hedges HedgePolicy) endpoint.Middleware {
 			}
 			return inner.call(ctx, c)
 		}
-		return func(ctx context.Context, c *endpoint.Call) (any, error) {
-			if c.Side != endpoint.ClientSide || !c.TakeRetries() {
-				return next(ctx, c)
-			}
-			return b.call(ctx, c)
-		}
+		b.once = b.next
+		return b.handler()
 	}
 }
 

@@ -70,33 +70,43 @@ func Log(to *slog.Logger, opts ...LogOption) endpoint.Middleware {
 	if to == nil {
 		return endpoint.Chain()
 	}
+	return newLog(to, opts).middleware
+}
+
+func newLog(to *slog.Logger, opts []LogOption) *callLog {
 	l := &callLog{to: to, level: LogLevel}
 	for _, o := range opts {
 		if o != nil {
 			o(l)
 		}
 	}
-	return func(next endpoint.Handler) endpoint.Handler {
-		return func(ctx context.Context, c *endpoint.Call) (reply any, err error) {
-			start, returned := c.Now(), false
-			defer func() {
-				if returned {
-					l.end(ctx, c, start, err)
-					return
-				}
-				p := recover()
-				if p == nil { // runtime.Goexit
-					l.end(ctx, c, start, endpoint.Internal.New("the goroutine ended").WithReason(endpoint.ReasonPanic))
-					return
-				}
-				l.end(ctx, c, start, endpoint.Recovered(p))
-				panic(p)
-			}()
-			reply, err = next(ctx, c)
-			returned = true
-			return reply, err
-		}
+	return l
+}
+
+func (l *callLog) middleware(next endpoint.Handler) endpoint.Handler {
+	return func(ctx context.Context, c *endpoint.Call) (reply any, err error) {
+		start, returned := c.Now(), false
+		defer func() {
+			if returned {
+				l.end(ctx, c, start, err)
+			} else {
+				l.gone(ctx, c, start, recover())
+			}
+		}()
+		reply, err = next(ctx, c)
+		returned = true
+		return reply, err
 	}
+}
+
+// gone is the end of a call that did not return; p is what it panicked with, which goes on.
+func (l *callLog) gone(ctx context.Context, c *endpoint.Call, start time.Time, p any) {
+	if p == nil { // runtime.Goexit
+		l.end(ctx, c, start, endpoint.Internal.New("the goroutine ended").WithReason(endpoint.ReasonPanic))
+		return
+	}
+	l.end(ctx, c, start, endpoint.Recovered(p))
+	panic(p)
 }
 
 type callLog struct {

@@ -28,13 +28,6 @@ type retrial struct {
 	quick   bool // the quick retry was made
 }
 
-// retrial is not inlined, so that calls that go well have none on their stack.
-//
-//go:noinline
-func (b *retryBinding) retrial(c *endpoint.Call, budget *Budget, header endpoint.Header, trace string) *retrial {
-	return &retrial{retryBinding: b, call: c, budget: budget, header: header, trace: trace, tries: 1}
-}
-
 func (t *retrial) record(a *endpoint.Call, f failure) {
 	t.last, t.failure = a, f
 	if o := endpoint.OutcomeOf(f.err); t.history.Total == 0 || rank(o) > rank(t.outcome) {
@@ -44,8 +37,6 @@ func (t *retrial) record(a *endpoint.Call, f failure) {
 }
 
 // after is all that comes after the first attempt, which failed.
-//
-//go:noinline
 func (t *retrial) after(ctx context.Context, err error) (any, error) {
 	end := t.timeout.within(ctx, t.call, t.start)
 	if !end.IsZero() {
@@ -138,7 +129,7 @@ func (t *retrial) try(ctx context.Context) any {
 	a.Header = t.header.Clone()
 	a.SetTrace(t.trace)
 	bound := t.bind(ctx, a, t.budget, a.Received(), time.Time{}, t.tries >= t.policy.Attempts)
-	reply, err := t.attempt(ctx, a, bound, errAttempt)
+	reply, err := t.attempt(ctx, a, bound)
 	if err != nil {
 		t.record(a, failed(a, a.Received(), bound, err))
 		return nil

@@ -91,34 +91,27 @@ func (p *RetryPolicy) complete() []error {
 // Retry acts on the client's side, on all kinds; handlers pass through. Inside of another Retry it passes
 // through, too. The good path allocates nothing; idempotent unary calls pay for the bound of their attempt,
 // calls with headers for a copy of them.
-func Retry(p RetryPolicy) endpoint.Middleware { return retryWithin(nil, p) }
+func Retry(p RetryPolicy) endpoint.Middleware { return retryWithin(layers{}, p) }
 
-// retryWithin is Retry inside of Timeout, if there is one: the two are one layer, and a call that goes well at once has one
-// context of both, that of its attempt.
-func retryWithin(t *timeout, p RetryPolicy) endpoint.Middleware {
+// retryWithin is Retry and the layers next to it in one: a call that goes well at once has one context for Timeout and its
+// attempt.
+func retryWithin(l layers, p RetryPolicy) endpoint.Middleware {
 	if faults := p.complete(); faults != nil {
 		return broken("Retry", faults...)
 	}
-	r := &retry{policy: p, timeout: t}
+	r := &retry{policy: p, layers: l}
 	return func(next endpoint.Handler) endpoint.Handler {
-		b := &retryBinding{retry: r, next: next}
-		return func(ctx context.Context, c *endpoint.Call) (any, error) {
-			switch {
-			case c.Side == endpoint.ClientSide && c.TakeRetries():
-				return b.call(ctx, c)
-			case t != nil:
-				return t.call(ctx, c, next)
-			}
-			return next(ctx, c)
-		}
+		b := &retryBinding{retry: r, once: next, next: (&layers{breaker: l.breaker}).around(next), plain: l.around(next)}
+		return b.handler()
 	}
 }
 
 // retry is one middleware value.
 type retry struct {
-	policy  RetryPolicy
-	timeout *timeout // of the call with all of its attempts; nil: none that we know of
-	gates   gates
+	layers
+
+	policy RetryPolicy
+	gates  gates
 
 	mu      sync.Mutex
 	budgets map[string]*Budget // by service, if the policy has none
@@ -148,8 +141,11 @@ func (r *retry) budget(service string) *Budget {
 type retryBinding struct {
 	*retry
 
-	next  endpoint.Handler
-	bound atomic.Pointer[boundBudget]
+	once     endpoint.Handler // what a first attempt calls, past the breaker
+	next     endpoint.Handler // what further ones call
+	plain    endpoint.Handler // where somebody else is in charge
+	bound    atomic.Pointer[boundBudget]
+	circuits subjectBinding[circuit]
 }
 
 type boundBudget struct {
@@ -167,40 +163,6 @@ func (b *retryBinding) of(c *endpoint.Call) *Budget {
 	return bound.budget
 }
 
-// call makes the first attempt, and leaves everything else to a retrial. Most calls wait in here, so it has little on the stack.
-func (b *retryBinding) call(ctx context.Context, c *endpoint.Call) (any, error) {
-	now := c.Now()
-	budget := b.of(c)
-	budget.deposit(now)
-	var header endpoint.Header
-	if c.Header.Len() > 0 { // inner middleware writes to the first attempt's, which is the call's own
-		header = c.Header.Clone()
-	}
-	trace := c.Trace()
-	bound, cause := b.first(ctx, c, budget, now)
-	reply, err := b.attempt(ctx, c, bound, cause)
-	if err == nil {
-		if b.gates.waiting.Load() > 0 {
-			b.gates.opened(gateKey(ctx, c))
-		}
-		return reply, nil
-	}
-	t := b.retrial(c, budget, header, trace)
-	t.start, t.bound, t.cause = now, bound, cause
-	return t.after(ctx, err)
-}
-
-// first returns the bound of the first attempt, its own or that of the call, and which of them it is; zero if there is none.
-//
-//go:noinline
-func (b *retryBinding) first(ctx context.Context, c *endpoint.Call, budget *Budget, now time.Time) (time.Time, *timeoutError) {
-	end := b.timeout.within(ctx, c, now)
-	if own := b.bind(ctx, c, budget, now, end, b.policy.Attempts == 1); !own.IsZero() || end.IsZero() {
-		return own, errAttempt
-	}
-	return end, b.timeout.cause
-}
-
 // failure is how an attempt failed; zero if it did not.
 type failure struct {
 	err  error
@@ -210,12 +172,12 @@ type failure struct {
 
 var errAttempt = &timeoutError{"the attempt's time is up"}
 
-// attempt makes one attempt within a bound, which is zero where there is none.
-func (b *retryBinding) attempt(ctx context.Context, a *endpoint.Call, deadline time.Time, cause *timeoutError) (any, error) {
+// attempt makes a further attempt within a bound, which is zero where there is none.
+func (b *retryBinding) attempt(ctx context.Context, a *endpoint.Call, deadline time.Time) (any, error) {
 	if deadline.IsZero() {
 		return b.next(ctx, a)
 	}
-	own, release := endpoint.WithDeadline(ctx, deadline, cause)
+	own, release := endpoint.WithDeadline(ctx, deadline, errAttempt)
 	defer release()
 	return b.next(own, a)
 }

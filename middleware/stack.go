@@ -97,17 +97,20 @@ func Client(d Defaults) endpoint.Middleware {
 	if faults := d.clientFaults(); faults != nil {
 		return endpoint.OnClient(broken("Client", faults...))
 	}
-	mws := []endpoint.Middleware{d.Metrics, d.Tracing, d.log()}
-	one := d.Timeout != 0 && d.Throttle == nil && d.Retry != nil && d.Hedge == nil // Timeout and Retry, side by side
-	if d.Timeout != 0 && !one {
+	mws := []endpoint.Middleware{d.Metrics, d.Tracing}
+	l := d.layers()
+	if l.log == nil {
+		mws = append(mws, d.log())
+	}
+	if d.Timeout != 0 && l.timeout == nil {
 		mws = append(mws, Timeout(d.Timeout))
 	}
 	if d.Throttle != nil {
 		mws = append(mws, Throttle(*d.Throttle))
 	}
 	switch {
-	case one:
-		mws = append(mws, retryWithin(newTimeout(d.Timeout), *d.Retry))
+	case l != layers{}:
+		mws = append(mws, retryWithin(l, *d.Retry))
 	case d.Retry != nil && d.Hedge != nil:
 		mws = append(mws, retryHedge(*d.Retry, *d.Hedge))
 	case d.Retry != nil:
@@ -118,13 +121,34 @@ func Client(d Defaults) endpoint.Middleware {
 	if d.CallLimiter != nil {
 		mws = append(mws, RateLimit(d.CallLimiter))
 	}
-	if d.Breaker != nil {
+	if d.Breaker != nil && l.breaker == nil {
 		mws = append(mws, Breaker(*d.Breaker))
 	}
 	if d.Retry != nil || d.Hedge != nil { // without either there is one attempt, which is the call
 		mws = append(mws, d.Tracing)
 	}
 	return endpoint.OnClient(mws...)
+}
+
+// layers are those that stand next to Retry, on either side, and become one with it.
+func (d *Defaults) layers() (l layers) {
+	if d.Retry == nil || d.Hedge != nil {
+		return l
+	}
+	if d.Throttle == nil {
+		if d.Log != nil {
+			l.log = newLog(d.Log, d.LogOptions)
+		}
+		if d.Timeout != 0 {
+			l.timeout = newTimeout(d.Timeout)
+		}
+	}
+	if d.CallLimiter == nil && d.Breaker != nil {
+		p := *d.Breaker
+		p.complete()
+		l.breaker = newBreaker(p)
+	}
+	return l
 }
 
 // serverFaults are those of all fields of the server's side, so that they are told at once. The policies are copies.

@@ -23,10 +23,7 @@ func Timeout(d time.Duration) endpoint.Middleware {
 	if d <= 0 {
 		return broken("Timeout", fmt.Errorf("%v is not positive", d))
 	}
-	t := newTimeout(d)
-	return func(next endpoint.Handler) endpoint.Handler {
-		return func(ctx context.Context, c *endpoint.Call) (any, error) { return t.call(ctx, c, next) }
-	}
+	return newTimeout(d).middleware
 }
 
 // timeout is one middleware value.
@@ -39,18 +36,23 @@ func newTimeout(d time.Duration) *timeout {
 	return &timeout{d, &timeoutError{fmt.Sprintf("the timeout of %v passed", d)}}
 }
 
-func (t *timeout) call(ctx context.Context, c *endpoint.Call, next endpoint.Handler) (any, error) {
-	deadline := t.within(ctx, c, c.Now())
-	if deadline.IsZero() {
-		return next(ctx, c)
+// middleware is not inlined: in a copy of it WithDeadline would not be either, and that is an allocation more.
+//
+//go:noinline
+func (t *timeout) middleware(next endpoint.Handler) endpoint.Handler {
+	return func(ctx context.Context, c *endpoint.Call) (any, error) {
+		deadline := t.within(ctx, c, c.Now())
+		if deadline.IsZero() {
+			return next(ctx, c)
+		}
+		own, release := endpoint.WithDeadline(ctx, deadline, t.cause)
+		defer release()
+		reply, err := next(own, c)
+		if err != nil {
+			return nil, t.told(c, deadline, err)
+		}
+		return reply, nil
 	}
-	own, release := endpoint.WithDeadline(ctx, deadline, t.cause)
-	defer release()
-	reply, err := next(own, c)
-	if err != nil {
-		return nil, t.told(c, deadline, err)
-	}
-	return reply, nil
 }
 
 // within returns when a call has to end that begins now; zero if the context is tighter already, and for what is not bounded. A

@@ -115,21 +115,21 @@ var errGone = endpoint.Internal.New("").WithReason(endpoint.ReasonPanic)
 
 func (b *binding) handler() endpoint.Handler {
 	return func(ctx context.Context, c *endpoint.Call) (reply any, err error) {
-		s := b.of(c)
-		s.inFlight.Inc()
-		start, returned := c.Now(), false
-		defer func() { // it recovers nothing: a panic goes on, with the stack it has
-			s.inFlight.Dec()
-			ended := err
-			if !returned {
-				ended = errGone
-			}
-			s.end(c, time.Since(start), ended)
-		}()
+		s, start := b.begin(c)
+		err = errGone                           // until next returned
+		defer func() { s.end(c, start, err) }() // it recovers nothing: a panic goes on, with the stack it has
 		reply, err = b.next(ctx, c)
-		returned = true
 		return reply, err
 	}
+}
+
+// begin counts a call in. It is not inlined: what is on the stack of handler is there while the call waits.
+//
+//go:noinline
+func (b *binding) begin(c *endpoint.Call) (*series, time.Time) {
+	s := b.of(c)
+	s.inFlight.Inc()
+	return s, c.Now()
 }
 
 // codes is the number of codes there are: Unauthenticated is the last one. A test watches that it stays so.

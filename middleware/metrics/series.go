@@ -133,7 +133,10 @@ type histogram struct {
 	exemplars prometheus.ExemplarObserver // nil: it takes none
 }
 
-func (s *series) end(c *endpoint.Call, took time.Duration, err error) {
+// end counts a call out.
+func (s *series) end(c *endpoint.Call, start time.Time, err error) {
+	s.inFlight.Dec()
+	took := time.Since(start)
 	code := codeOf(c, err)
 	d := s.durations[code].Load()
 	if d == nil {

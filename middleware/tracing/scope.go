@@ -26,12 +26,12 @@ type scope struct {
 	context.Context
 	mark
 
-	caller trace.Span // what it begins in, see outset
+	span   trace.Span // the caller's until it begins, see outset, and then its own
 	values context.Context
 }
 
 // recorded reports whether its span is.
-func (s *scope) recorded() bool { return trace.SpanFromContext(s.values).IsRecording() }
+func (s *scope) recorded() bool { return s.span.IsRecording() }
 
 // Bounds lets transports see through it, see endpoint.WithValues.
 func (s *scope) Bounds() context.Context { return s.Context }
@@ -51,7 +51,7 @@ type outset scope
 // Value finds the span, and otherwise what the caller's context has.
 func (o *outset) Value(key any) any {
 	if key != nil && key == o.of.spanKey {
-		return o.caller
+		return o.span
 	}
 	return o.Context.Value(key)
 }

@@ -17,16 +17,23 @@ var errPanicked = endpoint.Internal.New("").WithReason(endpoint.ReasonPanic)
 // run calls on and ends the span, whatever comes back. A panic goes on as it is. End is not deferred itself: the SDK's would
 // then find the panic, and tell its message to the whole world.
 func (h *handler) run(ctx context.Context, c *endpoint.Call, span trace.Span) (reply any, err error) {
-	returned := false
-	defer func() {
-		if !returned {
-			err = errPanicked
-		}
-		describe(span, c, err)
-		span.End()
-	}()
+	err = errPanicked // until next returned
+	defer func() { end(span, c, err) }()
 	reply, err = h.next(ctx, c)
-	returned = true
+	return reply, err
+}
+
+// end ends a span.
+func end(span trace.Span, c *endpoint.Call, err error) {
+	describe(span, c, err)
+	span.End()
+}
+
+// run is the handler's run of a caller's call, whose scope has all that is kept while it waits.
+func (s *scope) run(next endpoint.Handler) (reply any, err error) {
+	err = errPanicked
+	defer func() { end(s.span, s.call, err) }()
+	reply, err = next(s, s.call)
 	return reply, err
 }
 

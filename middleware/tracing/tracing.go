@@ -113,51 +113,80 @@ func (h *handler) of(c *endpoint.Call) *binding {
 func (h *handler) handler() endpoint.Handler {
 	return func(ctx context.Context, c *endpoint.Call) (any, error) {
 		c.AtOnce()
-		switch outer := ctx.Value(h.tracing).(type) {
-		case *arrival:
-			if outer.holds(c) {
-				return h.next(ctx, c)
-			}
-		case *scope:
-			switch {
-			case !outer.holds(c):
-			case c.Side == endpoint.ServerSide || !outer.recorded():
-				return h.next(ctx, c)
-			default:
-				return h.attempt(ctx, c)
-			}
+		switch h.stands(ctx, c) {
+		case within:
+			return h.next(ctx, c)
+		case around:
+			return h.attempt(ctx, c)
+		case outermost:
 		}
-		own, span := h.begin(ctx, c)
-		return h.run(own, c, span)
+		if c.Side == endpoint.ServerSide {
+			own, span := h.arrive(ctx, c)
+			return h.run(own, c, span)
+		}
+		return h.depart(ctx, c).run(h.next)
 	}
 }
 
-// begin begins the span of a call, which run ends. It stays out of handler, so that what it has on the stack is gone when the
-// call waits.
+// position is where a handler stands.
+type position uint8
+
+const (
+	outermost position = iota
+	within             // another one of the same middleware value stands around the call, and does what there is to do
+	around             // the same, and this one stands around an attempt of a call that is recorded
+)
+
+func (h *handler) stands(ctx context.Context, c *endpoint.Call) position {
+	switch outer := ctx.Value(h.tracing).(type) {
+	case *arrival:
+		if outer.holds(c) {
+			return within
+		}
+	case *scope:
+		switch {
+		case !outer.holds(c):
+		case c.Side == endpoint.ServerSide || !outer.recorded():
+			return within
+		default:
+			return around
+		}
+	}
+	return outermost
+}
+
+// depart begins the span of a caller's call. All that it has on the stack stands above what begins a span, which needs a lot
+// there, and is gone when the call waits.
+//
+//nolint:spancheck // run ends it
+func (h *handler) depart(ctx context.Context, c *endpoint.Call) *scope {
+	if c.Trace() != "" || c.Header.Len() > 0 {
+		return h.departOn(ctx, c)
+	}
+	s := &scope{Context: ctx, mark: mark{h.tracing, c}, span: trace.SpanFromContext(ctx)} // the caller's it is
+	b := h.of(c)
+	s.values, s.span = h.tracer.Start((*outset)(s), b.method, b.options...)
+	h.injectSpan(ctx, s)
+	return s
+}
+
+// departOn is depart for a call that may bring a trace of its own.
 //
 //go:noinline
-func (h *handler) begin(ctx context.Context, c *endpoint.Call) (context.Context, trace.Span) {
-	if c.Side == endpoint.ServerSide {
-		return h.arrive(ctx, c)
-	}
-	return h.depart(ctx, c)
+func (h *handler) departOn(ctx context.Context, c *endpoint.Call) *scope {
+	s := &scope{Context: ctx, mark: mark{h.tracing, c}}
+	parent, link := h.parent(ctx, c)
+	s.values, s.span = h.startLinked(parent, &link, c)
+	h.injectSpan(parent, s)
+	return s
 }
 
-// depart begins the span of a caller's call.
-func (h *handler) depart(ctx context.Context, c *endpoint.Call) (context.Context, trace.Span) {
-	s := &scope{Context: ctx, mark: mark{h.tracing, c}}
-	var span trace.Span
-	if c.Trace() == "" && c.Header.Len() == 0 { // the caller's it is
-		s.caller = trace.SpanFromContext(ctx)
-		s.values, span = h.start((*outset)(s), c)
-	} else {
-		parent, link := h.parent(ctx, c)
-		s.values, span = h.startLinked(parent, &link, c)
-		ctx = parent
-	}
-	sc := span.SpanContext()
-	h.inject(ctx, s.values, c, &sc)
-	return s, span
+// injectSpan writes the span's context to the call.
+//
+//go:noinline
+func (t *tracing) injectSpan(parent context.Context, s *scope) {
+	sc := s.span.SpanContext()
+	t.inject(parent, s.values, s.call, &sc)
 }
 
 // arrive begins the span of a handler.
