@@ -104,31 +104,45 @@ func (c *Call) Body() []byte {
 func (c *Call) Encoded() (body []byte, mediaType string, err error) {
 	r := c.root
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.encoded {
-		r.encodeRequest()
-		if r.buf != nil {
-			c.hush() // a large message takes a while
-		}
+	if r.encoded {
+		r.mu.Unlock()
+	} else if r.encodeRequest(); r.buf != nil {
+		c.hush() // a large message takes a while
 	}
-	if r.bodyErr != nil {
+	if r.bodyErr != nil { // from now on it stays as it is
 		return nil, r.bodyType, r.bodyErr
 	}
 	return r.body, r.bodyType, nil
 }
 
-// encodeRequest makes the body of the first attempt, which all share (lock held).
+// encodeRequest makes the body of the first attempt, which all share (lock held, which it gives back). A codec may need a lot of
+// the stack, where all of a caller's middleware stands already: so encode is called only where nothing is written.
 func (c *Call) encodeRequest() {
+	defer c.mu.Unlock()
 	c.encoded = true
+	var err error
 	switch {
-	case c.msg != nil:
-		var err error
-		if c.body, c.bodyType, c.buf, err = encode(c.codec, c.msg); err != nil {
-			c.bodyErr = encodeFault(InvalidArgument, err, "request", c.msg).WithOutcome(NotSent)
+	case c.msg == nil:
+		if c.codec != nil {
+			c.bodyType = c.codec.Name()
 		}
-	case c.codec != nil:
-		c.bodyType = c.codec.Name()
+	case written(c.codec, c.msg):
+		c.buf = buffers.Get().(*[]byte)
+		if err = write(c.buf, c.codec, c.msg); err == nil {
+			c.body, c.bodyType = *c.buf, c.codec.Name()
+		}
+	default:
+		c.body, c.bodyType, c.buf, err = encode(c.codec, c.msg)
 	}
+	if err != nil {
+		c.unencoded(err)
+	}
+}
+
+// unencoded notes why there is no body.
+func (c *Call) unencoded(err error) {
+	c.body, c.bodyType, c.buf = nil, "", nil
+	c.bodyErr = encodeFault(InvalidArgument, err, "request", c.msg).WithOutcome(NotSent)
 }
 
 // SetBody gives a server's call its request as it arrived, with its media type and the codec for it (nil if the message

@@ -123,7 +123,7 @@ func (k *caller) transport(h Handler) Handler {
 		k.attempt(c)
 		reply, err := h(ctx, c)
 		if err != nil {
-			return k.received(reply, err)
+			return nil, k.received(err)
 		}
 		return reply, nil
 	}
@@ -137,9 +137,7 @@ func (k *caller) attempt(c *Call) {
 }
 
 // received marks the error of an attempt, here, so that a middleware can't hide it in an error of its own.
-func (k *caller) received(reply any, err error) (any, error) {
-	return reply, asReceived(k.spec.revive(err))
-}
+func (k *caller) received(err error) error { return asReceived(k.spec.revive(err)) }
 
 // start makes the call of one request, or of the input of one that streams in, and its context, or says why it can't be made.
 func (k *caller) start(ctx context.Context, msg any, f *feed) (*Call, context.Context, error) {

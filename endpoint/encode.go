@@ -31,31 +31,61 @@ func putBuffer(b *[]byte) {
 // encode turns a message into bytes, in pooled memory where the codec writes: buf is nil for what needs no copy.
 // A codec's panic is an error, with a [*PanicError] in its chain.
 func encode(c codec.Codec, m any) (body []byte, mediaType string, buf *[]byte, err error) {
+	if written(c, m) {
+		buf = buffers.Get().(*[]byte)
+		if err = write(buf, c, m); err != nil {
+			return nil, "", nil, err
+		}
+		return *buf, c.Name(), buf, nil
+	}
+	body, mediaType, err = carried(c, m)
+	return body, mediaType, nil, err
+}
+
+// written reports whether a message is written by its codec: it is no bytes as they are.
+func written(c codec.Codec, m any) bool {
+	switch m.(type) {
+	case *codec.Payload:
+		return false
+	case *[]byte:
+		return c != nil && c != codec.Raw
+	}
+	return c != nil
+}
+
+// write has a codec write a message into a pooled buffer, which it gives back if that fails.
+func write(buf *[]byte, c codec.Codec, m any) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			body, mediaType, buf, err = nil, "", nil, newPanicError(p) // the buffer is left to the collector
+			err = newPanicError(p) // the buffer is left to the collector
+		}
+	}()
+	body, err := c.Append((*buf)[:0], m)
+	if err != nil {
+		putBuffer(buf)
+		return err
+	}
+	*buf = body
+	return nil
+}
+
+// carried returns the bytes of a message that is bytes already.
+func carried(c codec.Codec, m any) (body []byte, mediaType string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			body, mediaType, err = nil, "", newPanicError(p)
 		}
 	}()
 	if p, ok := m.(*codec.Payload); ok {
 		if p.MediaType == "" && c != nil {
-			return p.Data, c.Name(), nil, nil
+			return p.Data, c.Name(), nil
 		}
-		return p.Data, p.MediaType, nil, nil
+		return p.Data, p.MediaType, nil
 	}
-	if c == nil {
-		return nil, "", nil, fmt.Errorf("no codec for %T", m)
+	if p, ok := m.(*[]byte); ok && c != nil {
+		return *p, c.Name(), nil
 	}
-	if p, ok := m.(*[]byte); ok && c == codec.Raw {
-		return *p, c.Name(), nil, nil
-	}
-	buf = buffers.Get().(*[]byte)
-	body, err = c.Append((*buf)[:0], m)
-	if err != nil {
-		putBuffer(buf)
-		return nil, "", nil, err
-	}
-	*buf = body
-	return body, c.Name(), buf, nil
+	return nil, "", fmt.Errorf("no codec for %T", m)
 }
 
 // decode is the reverse of encode.

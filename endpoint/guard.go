@@ -51,7 +51,7 @@ func guardOf(h Handler, k *caller) Handler {
 		case err == nil:
 			return c.judge(h, reply)
 		case k != nil:
-			return k.received(reply, err)
+			return nil, k.received(err)
 		}
 		return reply, err
 	}

@@ -121,11 +121,18 @@ func (h *handler) handler() endpoint.Handler {
 		case outermost:
 		}
 		if c.Side == endpoint.ServerSide {
-			own, span := h.arrive(ctx, c)
-			return h.run(own, c, span)
+			return h.serve(ctx, c)
 		}
 		return h.depart(ctx, c).run(h.next)
 	}
+}
+
+// serve runs a handler with its span.
+//
+//go:noinline
+func (h *handler) serve(ctx context.Context, c *endpoint.Call) (any, error) {
+	own, span := h.arrive(ctx, c)
+	return h.run(own, c, span)
 }
 
 // position is where a handler stands.
