@@ -13,13 +13,14 @@ import (
 // Decode merges into the message as [json.Unmarshal] does. Bad data is a [*DecodeError]; one that an UnmarshalJSON
 // returns reaches the peer as it is, any other error of an UnmarshalJSON becomes one without its text. JSON also
 // implements [TypeChecker]. It passes panics of MarshalJSON and UnmarshalJSON on, and stays usable.
-var JSON Codec = jsonCodec{}
+var JSON Codec = new(jsonCodec)
 
 const jsonName = "application/json"
 
+// jsonCodec has its methods on the pointer, as an interface has them: otherwise there is a function more on the stack of each.
 type jsonCodec struct{}
 
-func (jsonCodec) Name() string { return jsonName }
+func (*jsonCodec) Name() string { return jsonName }
 
 // jsonWriter is an encoder that appends, so that a message costs no copy of its own.
 type jsonWriter struct {
@@ -41,7 +42,7 @@ var jsonWriters = sync.Pool{New: func() any {
 	return w
 }}
 
-func (jsonCodec) Append(dst []byte, v any) ([]byte, error) {
+func (*jsonCodec) Append(dst []byte, v any) ([]byte, error) {
 	w := jsonWriters.Get().(*jsonWriter) // a MarshalJSON that panics takes it along: no defer, nothing half-used returns
 	w.buf = dst
 	err := w.enc.Encode(v)
@@ -54,7 +55,7 @@ func (jsonCodec) Append(dst []byte, v any) ([]byte, error) {
 	return out, nil
 }
 
-func (jsonCodec) Decode(data []byte, v any) error {
+func (*jsonCodec) Decode(data []byte, v any) error {
 	if len(data) == 0 {
 		if t := reflect.TypeOf(v); t != nil && deref(t).Kind() == reflect.Struct && deref(t).NumField() == 0 {
 			return nil

@@ -15,7 +15,7 @@ var (
 )
 
 // CheckType refuses channels, functions, complex numbers and maps with keys that JSON can't have, at any depth.
-func (jsonCodec) CheckType(t reflect.Type) error {
+func (*jsonCodec) CheckType(t reflect.Type) error {
 	if t == nil {
 		return &TypeError{Codec: jsonName, Path: typeName(t), Reason: "a message needs a type"}
 	}
