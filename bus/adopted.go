@@ -70,16 +70,16 @@ func (b *Bus) lookPause() time.Duration {
 }
 
 // over ends a call whose context ended.
-func (r *sending) over(ctx context.Context, b *Bus, deadline time.Time) error {
-	if time.Until(deadline) > 0 { // its caller left
+func (r *sending) over(ctx context.Context, b *Bus) error {
+	if time.Until(r.deadline) > 0 { // its caller left
 		return endpoint.ContextError(ctx)
 	}
-	_, err := r.look(ctx, b, deadline)
+	_, err := r.look(ctx, b)
 	return err
 }
 
 // look ends a call by its deadline, or because its request was denied; else it returns how long to wait before the next look.
-func (r *sending) look(ctx context.Context, b *Bus, deadline time.Time) (time.Duration, error) {
+func (r *sending) look(ctx context.Context, b *Bus) (time.Duration, error) {
 	if b.owned {
 		return 0, endpoint.ContextError(ctx)
 	}
@@ -89,7 +89,7 @@ func (r *sending) look(ctx context.Context, b *Bus, deadline time.Time) (time.Du
 			return 0, publishDenied(r.to, err).WithOutcome(endpoint.MaybeExecuted)
 		}
 	}
-	left := time.Until(deadline)
+	left := time.Until(r.deadline)
 	if left <= 0 {
 		return 0, endpoint.ContextError(ctx)
 	}

@@ -86,7 +86,7 @@ func (b *batcher) add(place *outlet, room int, r *sending) bool {
 		return true
 	}
 	if !full && r.now.After(b.until) && b.stepBack(place, r) {
-		r.held = place
+		r.draft.held = place
 	}
 	out := b.take()
 	alone := out.batch != nil && len(out.batch.members) == 1 && out.batch.members[0].slot == r.slot && !b.bus.eager
@@ -193,14 +193,14 @@ func (b *batcher) send(f outbound, now time.Time) {
 
 // publish writes the message of a frame, unless all its calls have ended meanwhile.
 func (b *batcher) publish(f *outbound, bt *batch, secret uint64) (err error) {
-	room := b.bus.mux.rooms.Get().(*[]byte)
-	defer b.bus.mux.rooms.Put(room)
-	line := append(append(append((*room)[:0], "PUB "...), b.to...), ' ')
+	d := b.bus.mux.drafts.Get().(*draft)
+	defer b.bus.mux.drafts.Put(d)
+	line := append(append(append(d.line[:0], "PUB "...), b.to...), ' ')
 	from := len(line)
 	line = append(wire.AppendID(append(line, b.bus.mux.prefix...), bt.slot.index, secret), "~a1"...)
 	end := len(line)
 	line = append(strconv.AppendInt(append(line, ' '), int64(len(f.data)), 10), "\r\n"...)
-	*room = line
+	d.line = line
 	if b.bus.up.lost.Load() >= f.epoch || bt.left.Load() == 1 {
 		f.place.release(f.room)
 		return nats.ErrDisconnected

@@ -40,7 +40,7 @@ func (b *Bus) Handler(subject string, s *endpoint.Spec) endpoint.Handler {
 	if !p.streams && !p.mayBeAck && !b.frameless && b.owned {
 		p.batch = &batcher{bus: b, subject: subject, to: wire.BatchSubject(subject)}
 	}
-	return p.call
+	return p.handler()
 }
 
 func failing(e *endpoint.Error) endpoint.Handler {
@@ -58,70 +58,109 @@ type proxy struct {
 	batch    *batcher // nil where calls go alone
 }
 
-func (p *proxy) call(ctx context.Context, c *endpoint.Call) (any, error) {
-	body, mediaType, err := c.Encoded()
-	if err != nil {
-		return nil, err
+// handler is where a call comes out of the chain of its caller.
+//
+//go:noinline
+func (p *proxy) handler() endpoint.Handler {
+	return func(ctx context.Context, c *endpoint.Call) (any, error) {
+		if _, _, err := c.Encoded(); err != nil { // here, where a codec has the room on the stack that attempt takes
+			return nil, err
+		}
+		if id := endpoint.InstanceFrom(ctx); id != "" {
+			return p.direct(ctx, c, id)
+		}
+		reply, err := p.attempt(ctx, c, p.subject, p.batch)
+		switch {
+		case err == error(errAlone): //nolint:errorlint // this very value
+			return p.alone(ctx, c)
+		case err == nil && !p.streams:
+			c.Release()
+		}
+		return reply, err
 	}
-	if id := endpoint.InstanceFrom(ctx); id != "" {
-		return p.direct(ctx, c, id, body, mediaType)
-	}
-	reply, err := p.attempt(ctx, c, p.subject, body, mediaType, p.batch)
-	if err == error(errAlone) { //nolint:errorlint // this very value
-		c.Reply, c.Trailer = endpoint.Header{}, endpoint.Header{} // what the refusal said is not the reply's
-		c.SetInstance("")
-		reply, err = p.attempt(ctx, c, p.subject, body, mediaType, nil)
-	}
-	if err == nil && !p.streams {
-		c.Release()
-	}
-	return reply, err
 }
 
 // errAlone says that the call is to be tried again without a frame.
 var errAlone = endpoint.Unavailable.New("its frame came to nothing").WithOutcome(endpoint.NotExecuted)
 
+// alone tries a call again without a frame.
+func (p *proxy) alone(ctx context.Context, c *endpoint.Call) (any, error) {
+	c.Reply, c.Trailer = endpoint.Header{}, endpoint.Header{} // what the refusal said is not the reply's
+	c.SetInstance("")
+	reply, err := p.attempt(ctx, c, p.subject, nil)
+	if err == nil {
+		c.Release()
+	}
+	return reply, err
+}
+
 // attempt sends the request to a subject, the endpoint's own or that of one instance, and waits. It may go in a frame where
-// there is a batcher.
-func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body []byte, mediaType string, batch *batcher) (any, error) {
+// there is a batcher. While it waits, and while the request is written, what it has on the stack is there, below all of a
+// caller's middleware: so everything else is done by functions that are not inlined.
+func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, batch *batcher) (reply any, err error) {
 	if p.streams {
-		return p.stream(ctx, c, to, body, mediaType)
-	}
-	if p.bus.buffers && !p.bus.nc.IsConnected() { // its reconnect buffer would send the request later
-		return nil, p.bus.offline()
-	}
-	now := c.Now()
-	deadline, done := endpoint.Wait(ctx)
-	if deadline.IsZero() {
-		deadline = now.Add(p.bus.timeout)
-	}
-	if gate := p.bus.up.gate.Load(); gate != nil {
-		hold(*gate, deadline, done)
-		now = time.Now()
-	}
-	remains := deadline.Sub(now)
-	if remains <= 0 {
-		return nil, endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
+		return p.stream(ctx, c, to)
 	}
 	var r sending // not of a literal, which would stand on the stack beside it
-	r.to, r.epoch, r.body, r.mediaType, r.done = to, p.bus.up.epoch(), body, mediaType, done
-	r.now, r.left, r.before = now, remains, p.bus.lastErrorOf()
-	if p.bus.maxMessage > 0 && int64(len(body)) > p.bus.maxPayload.Load() {
-		return p.large(ctx, c, &r, deadline)
-	}
-	r.framed, r.counted = batch.enter()
-	defer r.close(p.bus, batch, deadline)
-	if !r.open(p.bus, batch) {
-		return nil, p.bus.ended()
-	}
-	if err := p.send(ctx, c, &r); err != nil {
-		if p.bus.maxMessage > 0 && errors.Is(err, nats.ErrMaxPayload) { // its headers are too much, or the broker takes less than it did
-			r.slot.sendsTo("") // what is denied from now on is not this one
-			return p.large(ctx, c, &r, deadline)
-		}
+	r.to = to
+	if err = p.prepare(ctx, c, &r); err != nil {
 		return nil, err
 	}
-	reply, err := p.wait(ctx, c, &r, deadline)
+	if p.bus.maxMessage > 0 && int64(len(r.body)) > p.bus.maxPayload.Load() {
+		return p.large(ctx, c, &r)
+	}
+	r.framed, r.counted = batch.enter()
+	defer p.bus.close(&r, batch)
+	if !p.bus.open(&r, batch) {
+		return nil, p.bus.ended()
+	}
+	if err = p.send(ctx, c, &r); err != nil {
+		return p.unsent(ctx, c, &r, err)
+	}
+	reply, err = p.wait(ctx, c, &r)
+	return reply, p.learn(c, &r, batch, err)
+}
+
+// prepare looks at what is sent, and until when, or says why it can't be.
+//
+//go:noinline
+func (p *proxy) prepare(ctx context.Context, c *endpoint.Call, r *sending) (err error) {
+	if r.body, r.mediaType, err = c.Encoded(); err != nil {
+		return err
+	}
+	if p.bus.buffers && !p.bus.nc.IsConnected() { // its reconnect buffer would send the request later
+		return p.bus.offline()
+	}
+	r.now = c.Now()
+	if r.deadline, r.done = endpoint.Wait(ctx); r.deadline.IsZero() {
+		r.deadline = r.now.Add(p.bus.timeout)
+	}
+	if gate := p.bus.up.gate.Load(); gate != nil {
+		hold(*gate, r.deadline, r.done)
+		r.now = time.Now()
+	}
+	if r.left() <= 0 {
+		return endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
+	}
+	r.epoch, r.before = p.bus.up.epoch(), p.bus.lastErrorOf()
+	return nil
+}
+
+// unsent goes on with a request that could not be sent as it is.
+//
+//go:noinline
+func (p *proxy) unsent(ctx context.Context, c *endpoint.Call, r *sending, err error) (any, error) {
+	if p.bus.maxMessage > 0 && errors.Is(err, nats.ErrMaxPayload) { // its headers are too much, or the broker takes less than it did
+		r.slot.sendsTo("") // what is denied from now on is not this one
+		return p.large(ctx, c, r)
+	}
+	return nil, err
+}
+
+// learn looks at how a call ended, which may tell more than the caller is told, and returns what it is told.
+//
+//go:noinline
+func (p *proxy) learn(c *endpoint.Call, r *sending, batch *batcher, err error) error {
 	h := r.slot.holder()
 	if h != nil && c.Instance() == "" && !h.shared {
 		c.SetInstance(h.instance)
@@ -131,15 +170,15 @@ func (p *proxy) attempt(ctx context.Context, c *endpoint.Call, to string, body [
 	}
 	e, ok := err.(*endpoint.Error) //nolint:errorlint // ours, from wait
 	if r.framed && ok && batch.unwelcome(e) {
-		return nil, errAlone
+		return errAlone
 	}
 	if own := ok && e.Outcome() == endpoint.MaybeExecuted && !e.Remote(); own && (e.Code == endpoint.Canceled || e.Code == endpoint.DeadlineExceeded) {
 		r.gone = e.Code == endpoint.Canceled // said by its context
 		if h == nil && !r.framed {           // where it is, the frame has not ended with it
-			p.bus.denials.ghosts.add(to)
+			p.bus.denials.ghosts.add(r.to)
 		}
 	}
-	return reply, err
+	return err
 }
 
 // went is the subject that the request was sent to.
@@ -150,8 +189,10 @@ func (r *sending) went(batch *batcher) string {
 	return r.to
 }
 
-// open takes a slot; false when the bus has come to its end.
-func (r *sending) open(b *Bus, batch *batcher) bool {
+// open takes a slot for a request; false when the bus has come to its end.
+//
+//go:noinline
+func (b *Bus) open(r *sending, batch *batcher) bool {
 	sends := request{r.to, r.now, r.epoch}
 	if r.framed {
 		sends.to = "" // its frame is
@@ -167,14 +208,14 @@ func (r *sending) open(b *Bus, batch *batcher) bool {
 }
 
 // close gives the slot back.
-func (r *sending) close(b *Bus, batch *batcher, deadline time.Time) {
+func (b *Bus) close(r *sending, batch *batcher) {
 	if r.counted {
 		batch.leave()
 	}
 	switch {
 	case r.slot == nil:
 	case r.gone:
-		b.mux.leave(r.slot, deadline)
+		b.mux.leave(r.slot, r.deadline)
 	default:
 		b.mux.close(r.slot)
 	}
@@ -214,66 +255,91 @@ func lost(verdict *nats.Msg) *endpoint.Error {
 	return endpoint.Unavailable.New(msg).WithReason(verdict.Subject).WithOutcome(endpoint.MaybeExecuted)
 }
 
+// watch is what a call waits for besides its reply.
+type watch struct {
+	until  time.Time // when to look at the clock
+	pubAck *nats.Msg // a stream's acknowledgement, that came in place of the reply
+}
+
 // wait takes the reply. It returns by the deadline, whatever the connection does.
-func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending, deadline time.Time) (any, error) {
-	if r.at.IsZero() {
-		r.at = time.Now()
-	}
-	r.until = r.at.Add(min(deadline.Sub(r.at), p.bus.lookPause()))
-	p.bus.mux.wakeAt(r.slot, r.until, r.at)
+func (p *proxy) wait(ctx context.Context, c *endpoint.Call, r *sending) (any, error) {
+	var w watch
+	p.begin(r, &w)
 	for {
 		select {
 		case msg := <-r.slot.ch:
 			if msg == rang {
-				if err := p.rung(ctx, r, deadline); err != nil {
+				if err := p.rung(ctx, r, &w); err != nil {
 					return nil, err
 				}
 				continue
 			}
-			p.bus.mux.relayed(r.slot)
-			if err := p.bus.unread(msg, r.went(p.batch)); err != nil {
-				return nil, err
+			if reply, err, more := p.came(ctx, c, r, &w, msg); !more {
+				return reply, err
 			}
-			if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
-				p.batch.overheard()
-				p.acknowledged(r, msg, deadline)
-				continue
-			}
-			if wire.Announces(wire.Headers(msg.Header)) {
-				return p.download(ctx, c, r, msg, deadline)
-			}
-			return p.reply(c, msg, r.framed)
 		case <-r.done:
-			return nil, r.over(ctx, p.bus, deadline)
+			return nil, r.over(ctx, p.bus)
 		}
 	}
 }
 
+// begin sets the timer.
+//
+//go:noinline
+func (p *proxy) begin(r *sending, w *watch) {
+	if !r.sent {
+		r.now = time.Now()
+	}
+	w.until = r.now.Add(min(r.left(), p.bus.lookPause()))
+	p.bus.mux.wakeAt(r.slot, w.until, r.now)
+}
+
+// came takes a message; more says that it was none to end the wait.
+//
+//go:noinline
+func (p *proxy) came(ctx context.Context, c *endpoint.Call, r *sending, w *watch, msg *nats.Msg) (reply any, err error, more bool) { //nolint:revive,staticcheck // the order of a reply
+	p.bus.mux.relayed(r.slot)
+	if err = p.bus.unread(msg, r.went(p.batch)); err != nil {
+		return nil, err, false
+	}
+	if !p.mayBeAck && len(msg.Header) == 0 && wire.IsPubAck(msg.Data) {
+		p.batch.overheard()
+		p.acknowledged(r, w, msg)
+		return nil, nil, true
+	}
+	if wire.Announces(wire.Headers(msg.Header)) {
+		reply, err = p.download(ctx, c, r, msg)
+	} else {
+		reply, err = p.reply(c, msg, r.framed)
+	}
+	return reply, err, false
+}
+
 // rung is for a timer that went off, of this call or of an earlier one.
-func (p *proxy) rung(ctx context.Context, r *sending, deadline time.Time) error {
+func (p *proxy) rung(ctx context.Context, r *sending, w *watch) error {
 	now := time.Now()
-	if !now.Before(r.until) {
-		if r.pubAck != nil {
-			return p.overlap(r.pubAck)
+	if !now.Before(w.until) {
+		if w.pubAck != nil {
+			return p.overlap(w.pubAck)
 		}
-		more, err := r.look(ctx, p.bus, deadline)
+		more, err := r.look(ctx, p.bus)
 		if err != nil {
 			return err
 		}
-		r.until = now.Add(more)
+		w.until = now.Add(more)
 	}
-	p.bus.mux.wakeAt(r.slot, r.until, now)
+	p.bus.mux.wakeAt(r.slot, w.until, now)
 	return nil
 }
 
 // acknowledged sets a stream's acknowledgement aside, and waits a little for the reply.
-func (p *proxy) acknowledged(r *sending, ack *nats.Msg, deadline time.Time) {
-	if r.pubAck == nil {
+func (p *proxy) acknowledged(r *sending, w *watch, ack *nats.Msg) {
+	if w.pubAck == nil {
 		now := time.Now()
-		r.until = now.Add(min(overlapGrace, deadline.Sub(now)))
-		p.bus.mux.wakeAt(r.slot, r.until, now)
+		w.until = now.Add(min(overlapGrace, r.deadline.Sub(now)))
+		p.bus.mux.wakeAt(r.slot, w.until, now)
 	}
-	r.pubAck = ack
+	w.pubAck = ack
 }
 
 // wakeAt sets the timer of a slot, unless it goes off before: its call then sets it again. It is not stopped between calls,

@@ -93,10 +93,10 @@ func (x *gathering) shout() error {
 	}
 	now := time.Now()
 	r := sending{
-		to: x.p.subject, epoch: b.up.epoch(), body: x.body, mediaType: x.mediaType, now: now, left: k.until.Sub(now),
+		to: x.p.subject, epoch: b.up.epoch(), body: x.body, mediaType: x.mediaType, now: now, deadline: k.until,
 		done: x.ctx.Done(), sampled: true, single: true,
 	}
-	if r.left <= 0 {
+	if r.left() <= 0 {
 		return endpoint.ContextError(x.ctx).WithOutcome(endpoint.NotSent)
 	}
 	if r.slot, r.secret = b.mux.open(request{r.to, now, r.epoch}, k.heard); r.slot == nil {

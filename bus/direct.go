@@ -75,12 +75,12 @@ func (n *names) miss() {
 }
 
 // direct sends the request to one instance.
-func (p *proxy) direct(ctx context.Context, c *endpoint.Call, id string, body []byte, mediaType string) (any, error) {
+func (p *proxy) direct(ctx context.Context, c *endpoint.Call, id string) (any, error) {
 	if err := endpoint.ValidateServiceName(id); err != nil || len(id) > 64 {
 		return nil, endpoint.InvalidArgument.Errorf("%.80q is no instance's id", id).WithOutcome(endpoint.NotSent)
 	}
 	service, known := p.bus.names.of(id, p.subject)
-	reply, err := p.attempt(ctx, c, wire.Direct(p.bus.rpcRoot, service, id, p.subject), body, mediaType, nil)
+	reply, err := p.attempt(ctx, c, wire.Direct(p.bus.rpcRoot, service, id, p.subject), nil)
 	if !nobodyThere(err) {
 		return reply, err
 	}
@@ -92,7 +92,7 @@ func (p *proxy) direct(ctx context.Context, c *endpoint.Call, id string, body []
 	if named == "" || named == service {
 		return nil, gone(id)
 	}
-	reply, err = p.attempt(ctx, c, wire.Direct(p.bus.rpcRoot, named, id, p.subject), body, mediaType, nil)
+	reply, err = p.attempt(ctx, c, wire.Direct(p.bus.rpcRoot, named, id, p.subject), nil)
 	if nobodyThere(err) {
 		return nil, gone(id)
 	}

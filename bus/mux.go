@@ -38,7 +38,7 @@ type replyMux struct {
 
 	late atomic.Uint64 // replies that nobody waited for
 
-	rooms sync.Pool // of *[]byte, where requests are composed
+	drafts sync.Pool // of *draft
 }
 
 // slot is where one call waits. What every call needs stands first, side by side.
@@ -90,7 +90,7 @@ func newReplyMux(nc *nats.Conn, prefix string, acked *peers, crowded func() bool
 	var seed [32]byte
 	_, _ = crand.Read(seed[:]) // never fails, says its documentation
 	m := &replyMux{prefix: prefix + ".", made: time.Now(), acked: acked, crowded: crowded, random: rand.NewChaCha8(seed)}
-	m.rooms.New = func() any { return new([]byte) }
+	m.drafts.New = func() any { return new(draft) }
 	m.table.Store(new([]*slot))
 	sub, err := nc.Subscribe(m.prefix+"*", m.deliver)
 	if err != nil {

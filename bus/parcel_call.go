@@ -39,7 +39,7 @@ func (p *proxy) parcel(c *endpoint.Call, r *sending) *clientParcel {
 }
 
 // large calls with a request that goes in chunks.
-func (p *proxy) large(ctx context.Context, c *endpoint.Call, r *sending, deadline time.Time) (reply any, err error) {
+func (p *proxy) large(ctx context.Context, c *endpoint.Call, r *sending) (reply any, err error) {
 	b := p.bus
 	if len(r.body) > b.maxMessage {
 		return nil, endpoint.ResourceExhausted.Errorf("the request has %d bytes, at most %d are sent", len(r.body), b.mostMessage()).
@@ -55,31 +55,26 @@ func (p *proxy) large(ctx context.Context, c *endpoint.Call, r *sending, deadlin
 	s.whole = true
 	s.mu.Unlock()
 	x.r.slot, x.r.secret, x.r.framed = s, secret, false
-	bounded, cancel := context.WithDeadline(ctx, deadline)
+	bounded, cancel := context.WithDeadline(ctx, r.deadline)
 	defer cancel()
-	defer func() { x.close(ctx, deadline, err) }()
+	defer func() { x.close(ctx, err) }()
 	if err = x.announce(bounded); err != nil {
 		return nil, err
 	}
-	return x.run(ctx, bounded, deadline)
+	return x.run(ctx, bounded)
 }
 
 // announce sends what comes before the chunks.
 func (x *clientParcel) announce(ctx context.Context) error {
 	b, r := x.bus, &x.r
-	r.size = uint64(len(r.body))
-	if b.compresses {
-		r.encoding = wire.S2
-	}
-	room := b.mux.rooms.Get().(*[]byte)
-	defer b.mux.rooms.Put(room)
-	r.room = (*room)[:0]
+	r.chunked, r.packed = true, b.compresses
+	r.draft = b.mux.drafts.Get().(*draft)
+	defer b.mux.discard(r)
 	h, err := x.p.compose(x.c, r)
 	if err != nil {
 		return err
 	}
 	x.self = string(r.token())
-	*room, r.room = r.room, nil
 	if b.up.lost.Load() >= r.epoch { // what is sent from now on nobody would call lost
 		return b.sendError(nats.ErrDisconnected, 0)
 	}
@@ -87,7 +82,7 @@ func (x *clientParcel) announce(ctx context.Context) error {
 }
 
 // run goes on until the call has ended.
-func (x *clientParcel) run(ctx, bounded context.Context, deadline time.Time) (any, error) {
+func (x *clientParcel) run(ctx, bounded context.Context) (any, error) {
 	var overlap <-chan time.Time
 	for sent := x.whole; ; {
 		x.mu.Lock()
@@ -100,7 +95,7 @@ func (x *clientParcel) run(ctx, bounded context.Context, deadline time.Time) (an
 		case broke != nil:
 			return nil, x.certain(broke)
 		case bounded.Err() != nil:
-			return nil, x.certain(x.r.over(ctx, x.bus, deadline))
+			return nil, x.certain(x.r.over(ctx, x.bus))
 		case comes:
 			var reply any
 			if reply, err = x.fetch(bounded); err == nil {
@@ -108,7 +103,7 @@ func (x *clientParcel) run(ctx, bounded context.Context, deadline time.Time) (an
 			}
 		case opened && !sent:
 			sent = true
-			err = x.send(bounded, x.r.body, x.r.encoding != "", x.commit)
+			err = x.send(bounded, x.r.body, x.r.packed, x.commit)
 		default:
 			if pubAck != nil && overlap == nil {
 				overlap = time.After(overlapGrace)
@@ -173,7 +168,7 @@ func (x *clientParcel) certain(err error) error {
 }
 
 // download goes on with a call whose reply was announced.
-func (p *proxy) download(ctx context.Context, c *endpoint.Call, r *sending, announcement *nats.Msg, deadline time.Time) (reply any, err error) {
+func (p *proxy) download(ctx context.Context, c *endpoint.Call, r *sending, announcement *nats.Msg) (reply any, err error) {
 	x := p.parcel(c, r)
 	x.whole = true
 	x.self = p.bus.mux.prefix + string(wire.AppendID(nil, r.slot.index, r.secret))
@@ -186,10 +181,10 @@ func (p *proxy) download(ctx context.Context, c *endpoint.Call, r *sending, anno
 	}
 	s.mu.Unlock()
 	p.bus.mux.relayed(s) // one of these may have had the lead
-	bounded, cancel := context.WithDeadline(ctx, deadline)
+	bounded, cancel := context.WithDeadline(ctx, r.deadline)
 	defer cancel()
 	defer func() { x.dismiss(err) }()
-	return x.run(ctx, bounded, deadline)
+	return x.run(ctx, bounded)
 }
 
 // fetch has the announced reply come.
@@ -248,13 +243,13 @@ func (x *clientParcel) dismiss(err error) {
 }
 
 // close gives the slot back. Where nobody has opened the request, who does so later is told that its caller has left.
-func (x *clientParcel) close(ctx context.Context, deadline time.Time, err error) {
+func (x *clientParcel) close(ctx context.Context, err error) {
 	x.dismiss(err)
 	x.mu.Lock()
 	open := x.holder == nil && !x.answered
 	x.mu.Unlock()
-	if err != nil && (open || ctx.Err() != nil) && time.Until(deadline) > 0 {
-		x.bus.mux.leave(x.r.slot, deadline)
+	if err != nil && (open || ctx.Err() != nil) && time.Until(x.r.deadline) > 0 {
+		x.bus.mux.leave(x.r.slot, x.r.deadline)
 		return
 	}
 	x.bus.mux.close(x.r.slot)

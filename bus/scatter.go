@@ -106,7 +106,7 @@ func (x *gathering) begin() {
 	}
 	x.way = onebyone
 	x.call(candidate{resident: resident{id: id}}, func(c *endpoint.Call) (any, error) {
-		return x.p.direct(x.ctx, c, id, x.body, x.mediaType)
+		return x.p.direct(x.ctx, c, id)
 	})
 }
 
@@ -223,7 +223,7 @@ func (x *gathering) join(m candidate) error {
 	}
 	to := wire.Direct(x.p.bus.rpcRoot, m.service, m.id, x.p.subject)
 	x.call(m, func(c *endpoint.Call) (any, error) {
-		return x.p.attempt(x.ctx, c, to, x.body, x.mediaType, nil)
+		return x.p.attempt(x.ctx, c, to, nil)
 	})
 	return nil
 }

@@ -36,7 +36,11 @@ type clientStream struct {
 }
 
 // stream calls an endpoint that is a stream: it returns when the stream is over, whatever the connection does.
-func (p *proxy) stream(ctx context.Context, c *endpoint.Call, to string, body []byte, mediaType string) (any, error) {
+func (p *proxy) stream(ctx context.Context, c *endpoint.Call, to string) (any, error) {
+	body, mediaType, err := c.Encoded()
+	if err != nil {
+		return nil, err
+	}
 	if p.bus.buffers && !p.bus.nc.IsConnected() { // its reconnect buffer would send the request later
 		return nil, p.bus.offline()
 	}
