@@ -297,7 +297,7 @@ func (p *proxy) begin(r *sending, w *watch) {
 // came takes a message; more says that it was none to end the wait.
 //
 //go:noinline
-func (p *proxy) came(ctx context.Context, c *endpoint.Call, r *sending, w *watch, msg *nats.Msg) (reply any, err error, more bool) { //nolint:revive,staticcheck // the order of a reply
+func (p *proxy) came(ctx context.Context, c *endpoint.Call, r *sending, w *watch, msg *nats.Msg) (reply any, err error, more bool) { //nolint:revive // the order of a reply
 	p.bus.mux.relayed(r.slot)
 	if err = p.bus.unread(msg, r.went(p.batch)); err != nil {
 		return nil, err, false

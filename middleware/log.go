@@ -83,6 +83,13 @@ func newLog(to *slog.Logger, opts []LogOption) *callLog {
 	return l
 }
 
+type callLog struct {
+	to    *slog.Logger
+	level func(endpoint.Code) slog.Level
+	keep  func(*endpoint.Call, error) bool
+	more  func(context.Context, *endpoint.Call) []slog.Attr
+}
+
 func (l *callLog) middleware(next endpoint.Handler) endpoint.Handler {
 	return func(ctx context.Context, c *endpoint.Call) (reply any, err error) {
 		start, returned := c.Now(), false
@@ -107,13 +114,6 @@ func (l *callLog) gone(ctx context.Context, c *endpoint.Call, start time.Time, p
 	}
 	l.end(ctx, c, start, endpoint.Recovered(p))
 	panic(p)
-}
-
-type callLog struct {
-	to    *slog.Logger
-	level func(endpoint.Code) slog.Level
-	keep  func(*endpoint.Call, error) bool
-	more  func(context.Context, *endpoint.Call) []slog.Attr
 }
 
 func (l *callLog) end(ctx context.Context, c *endpoint.Call, start time.Time, err error) {
