@@ -90,9 +90,10 @@ func finishCaller(t Transport, subject string, s *settings) *caller {
 		outer = m.Middleware()
 	}
 	k.bare = !some(s.mws) && outer == nil
-	h := Chain(s.mws...)(k.transport(bare))
+	inner := k.transport(bare)
+	h := Chain(s.mws...)(inner)
 	if outer != nil {
-		h = outer(h)
+		h = outer(guard(h, inner))
 	}
 	if h == nil {
 		return k.fail([]error{errNilHandler})
@@ -117,7 +118,7 @@ func (k *caller) fail(errs []error) *caller {
 // transport is the innermost handler: it sees each attempt. Within middleware it is a guard as well, see there.
 func (k *caller) transport(h Handler) Handler {
 	if !k.bare {
-		return guardOf(h, k)
+		return guardOf(h, k, true)
 	}
 	return func(ctx context.Context, c *Call) (any, error) {
 		k.attempt(c)

@@ -21,20 +21,23 @@ type place struct{ at, deepest, clock uint16 }
 // wants to try again makes a new attempt with [Call.Retry].
 //
 // While a call waits, all guards of its chain stand on its stack: so there is never one directly inside of another, and
-// the innermost does what a caller's transport needs.
-func guard(h Handler) Handler {
+// the innermost does what a caller's transport needs. What stands around inner is of the same caller.
+func guard(h, inner Handler) Handler {
 	if h == nil || guards(h) {
 		return h
 	}
-	return guardOf(h, nil)
+	return guardOf(h, nil, isCallers(inner))
 }
 
 // guardOf is guard, of a caller's transport where k is not nil. Not inlined, it is one function wherever it is called, by which
 // guards are known.
 //
 //go:noinline
-func guardOf(h Handler, k *caller) Handler {
+func guardOf(h Handler, k *caller, callers bool) Handler {
 	return func(ctx context.Context, c *Call) (any, error) {
+		if c == nil { // see isCallers
+			return callers, nil
+		}
 		at := c.place.at
 		if at < c.place.deepest {
 			return nil, c.again()
@@ -59,7 +62,17 @@ func guardOf(h Handler, k *caller) Handler {
 
 // guards reports whether a handler is a guard.
 func guards(h Handler) bool {
-	return reflect.ValueOf(h).Pointer() == reflect.ValueOf(guardOf(nil, nil)).Pointer()
+	return reflect.ValueOf(h).Pointer() == reflect.ValueOf(guardOf(nil, nil, false)).Pointer()
+}
+
+// isCallers reports whether a handler is a guard in the chain of a caller, which it says when it is asked without a call. Then it
+// is known while the chain is made what is of no use in it.
+func isCallers(h Handler) bool {
+	if h == nil || !guards(h) {
+		return false
+	}
+	is, _ := h(nil, nil) //nolint:staticcheck // there is no call, and so no context
+	return is == any(true)
 }
 
 // again is the fault of who called next twice. It is not inlined: a chain has a guard for each middleware, and while the call

@@ -19,9 +19,11 @@ type Middleware func(next Handler) Handler
 // call as internal, with a cause that names it.
 func Chain(mws ...Middleware) Middleware {
 	return func(h Handler) Handler {
+		inner := h
 		for _, mw := range slices.Backward(mws) {
 			if mw != nil && h != nil {
-				h = mw(guard(h))
+				inner = guard(h, inner)
+				h = mw(inner)
 			}
 		}
 		return h
@@ -45,6 +47,12 @@ func onSide(side Side, mws []Middleware) Middleware {
 		return chain
 	}
 	return func(next Handler) Handler {
+		if isCallers(next) {
+			if side == ClientSide {
+				return chain(next)
+			}
+			return next
+		}
 		first := chain(next)
 		return func(ctx context.Context, c *Call) (any, error) {
 			if c.Side != side {
