@@ -150,6 +150,7 @@ func (b book) core() []figure {
 		{group: "hogs", name: "under 4 busy goroutines, against raw nats.go", at: callers(64), of: hogs("postbus"), than: hogs("raw"), metric: rate, least: 0.9, aim: 1.3, unit: "×"},
 		{group: "flight", name: "100,000 calls in flight: client", of: probe("flight"), metric: value("client"), least: 450, aim: 300, less: true, unit: "MB"},
 		{group: "flight", name: "100,000 calls in flight: client, default stack", of: probe("flight-stacks"), metric: value("client"), least: 600, aim: 450, less: true, unit: "MB"},
+		{group: "flight", name: "… of raw nats.go", of: probe("flight-raw"), metric: value("client"), less: true, unit: "MB"},
 		{group: "flight", name: "100,000 calls in flight: service", of: probe("flight"), metric: value("service"), least: 120, aim: 80, less: true, unit: "MB"},
 	}
 }

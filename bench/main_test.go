@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 
 // few are probes that take no time, with the same code as those that do.
 func few() []harness.System {
-	return []harness.System{peer.Flight("flight-few", "bare", 500), peer.Flight("flight-few-stacks", "whole", 500), peer.Transfer("transfer-few", 2<<20, 50*time.Millisecond)}
+	return []harness.System{peer.Flight("flight-few", "bare", 500), peer.Flight("flight-few-stacks", "whole", 500), peer.RawFlight("flight-few-raw", 500), peer.Transfer("transfer-few", 2<<20, 50*time.Millisecond)}
 }
 
 // TestEverySystem runs each for some milliseconds, with calls of all sizes: replies are checked by the systems themselves.
@@ -47,7 +47,7 @@ func TestEverySystem(t *testing.T) {
 	var points []harness.Point
 	for _, s := range l.Systems {
 		switch {
-		case s.Name == "flight" || s.Name == "flight-stacks" || s.Name == "transfer" || crowded(s):
+		case s.Name == "flight" || s.Name == "flight-stacks" || s.Name == "flight-raw" || s.Name == "transfer" || crowded(s):
 		case s.Probe != nil:
 			points = append(points, harness.Point{System: s.Name})
 		default:

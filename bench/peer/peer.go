@@ -21,7 +21,7 @@ import (
 func All() []harness.System {
 	return slices.Concat(
 		[]harness.System{Postbus(), PostbusProto(), PostbusBatch(), PostbusJSON(), Slow(), Embedded(), Bridge()},
-		[]harness.System{Chain(), Flight("flight", "bare", 100_000), Flight("flight-stacks", "whole", 100_000), Transfer("transfer", 32<<20, 5*time.Second)},
+		[]harness.System{Chain(), Flight("flight", "bare", 100_000), Flight("flight-stacks", "whole", 100_000), RawFlight("flight-raw", 100_000), Transfer("transfer", 32<<20, 5*time.Second)},
 		Stacks(),
 		[]harness.System{PostbusStream(), RawStream()},
 		[]harness.System{Raw(), Micro(), GoKit(), GRPC(), Connect(), NetRPC(), DRPC(), Twirp(), HTTPJSON(), Gateway()},
