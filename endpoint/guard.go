@@ -71,7 +71,7 @@ func isCallers(h Handler) bool {
 	if h == nil || !guards(h) {
 		return false
 	}
-	is, _ := h(nil, nil) //nolint:staticcheck // there is no call, and so no context
+	is, _ := h(nil, nil) // without a call there is no context
 	return is == any(true)
 }
 
