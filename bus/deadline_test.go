@@ -126,3 +126,23 @@ func TestDeadlinesInTurn(t *testing.T) {
 	assert.NoError(t, within(time.Minute, "svc.slow"), "the timer of the one before goes off meanwhile")
 	assert.Equal(t, caller.Table(), 64, "in one slot")
 }
+
+// A bus that is closed has no timers of its calls any more, of those that wait then either: they would keep its memory until
+// the last of the deadlines.
+func TestTimersEndWithTheBus(t *testing.T) {
+	s := bustest.Server(t, unheard())
+	service, caller := connect(t, s, quiet()), connect(t, s, quiet())
+	serve(t, service, "svc.echo", rawEndpoint(echo))
+	g := newGate(t)
+	serve(t, service, "svc.held", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) { g.pass(); return r, nil }))
+	for _, err := range each(100, func(int) error { return <-deadline(t, echoer(caller, "svc.echo"), time.Hour) }) {
+		assert.NoError(t, err)
+	}
+	held := deadline(t, echoer(caller, "svc.held"), time.Hour)
+	g.await(t, 1)
+	assert.Eventually(t, func() bool { return caller.Timed() > 0 }, "the timers of calls that are over are left as they are")
+	assert.NoError(t, caller.Close())
+	failed(t, <-held, endpoint.Unavailable, endpoint.ReasonConnectionClosed, endpoint.MaybeExecuted)
+	assert.Equal(t, caller.Slots(), 0)
+	assert.Equal(t, caller.Timed(), 0)
+}

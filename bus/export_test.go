@@ -20,6 +20,17 @@ func (b *Bus) Slots() int {
 	return n
 }
 
+// Timed returns how many reply slots have a timer that is to go off.
+func (b *Bus) Timed() int {
+	n := 0
+	for _, s := range *b.mux.table.Load() {
+		if s.fires.Load() != 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // FrameSlots returns how many reply slots batch frames have.
 func (b *Bus) FrameSlots() int { return b.mux.inUse() - b.Slots() }
 

@@ -127,6 +127,9 @@ func (m *replyMux) end() {
 	m.mu.Lock()
 	m.ended = true
 	table := *m.table.Load()
+	for _, s := range m.free {
+		s.rest()
+	}
 	m.mu.Unlock()
 	m.raze()
 	for d, ok := m.relay.next(); ok; d, ok = m.relay.next() {
@@ -138,6 +141,17 @@ func (m *replyMux) end() {
 			s.give(nil)
 		}
 		s.mu.Unlock()
+	}
+}
+
+// rest stops the timer of a slot that nobody will take any more. It would go off at the deadline of some call, and until then
+// keep the whole table.
+func (s *slot) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop()
+		s.fires.Store(0)
 	}
 }
 
@@ -194,6 +208,9 @@ func (m *replyMux) close(s *slot) {
 	}
 	m.mu.Lock()
 	m.free = append(m.free, s)
+	if m.ended {
+		s.rest()
+	}
 	m.mu.Unlock()
 	if in != nil {
 		in.leave(m)
