@@ -49,6 +49,10 @@ func repliesNil(next endpoint.Handler) endpoint.Handler {
 	}
 }
 
+func callsWithNone(next endpoint.Handler) endpoint.Handler {
+	return func(ctx context.Context, _ *endpoint.Call) (any, error) { return next(ctx, nil) }
+}
+
 func panics(endpoint.Handler) endpoint.Handler {
 	return func(context.Context, *endpoint.Call) (any, error) { panic("a bug") }
 }
@@ -72,6 +76,7 @@ func TestWrongMiddlewareIsNamed(t *testing.T) {
 		{"twice", callsTwice, "endpoint_test.callsTwice.func1 called next twice", 1},
 		{"twice, hidden", hidesTwice, "endpoint_test.hidesTwice.func1 called next twice", 1},
 		{"never", callsNever, "endpoint_test.callsNever.func1 replied with <nil>, want *endpoint_test.addResponse", 0},
+		{"no call", callsWithNone, "endpoint_test.callsWithNone.func1 ", 0},
 		{"wrong type", repliesWrong, "endpoint_test.repliesWrong.func1 replied with string, want *endpoint_test.addResponse", 1},
 		{"typed nil", repliesNil, "endpoint_test.repliesNil.func1 replied with *endpoint_test.addResponse", 1},
 		{"panic", panics, "panic in endpoint_test.panics.func1: a bug", 0},
