@@ -297,12 +297,18 @@ func (d *dispatcher) leave(w *worker) {
 	d.settle()
 }
 
-// settle says that all is done, once (lock held).
+// settle says that all is done, once (lock held). Timers would keep the dispatcher, and all that it knows, until they go off.
 func (d *dispatcher) settle() {
-	if d.closed && !d.ended && d.workers == 0 && d.n == 0 {
-		d.ended = true
-		close(d.empty)
+	if !d.closed || d.ended || d.workers > 0 || d.n > 0 {
+		return
 	}
+	d.ended = true
+	for _, t := range []*time.Timer{d.watch, d.oldest, d.sweeper} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	close(d.empty)
 }
 
 func (d *dispatcher) put(j *job) {

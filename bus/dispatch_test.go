@@ -290,3 +290,23 @@ func TestDispatcherSeesBlockedWorkers(t *testing.T) {
 		<-d.close()
 	})
 }
+
+// What has come to its end has no timers any more, which would keep it in memory for as long as a job may wait.
+func TestDispatcherEndsWithItsTimers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(1, 5, time.Hour)
+		r.acks(func(*control) {})
+		r.send("a")
+		r.send("b") // waits, for an hour at most
+		synctest.Wait()
+		empty := r.close()
+		r.end("a", false)
+		synctest.Wait()
+		r.end("b", false)
+		<-empty
+		for name, timer := range map[string]*time.Timer{"watch": r.watch, "oldest": r.oldest, "sweeper": r.sweeper} {
+			assert.True(t, timer == nil || !timer.Stop(), name)
+		}
+		assert.True(t, r.oldest != nil)
+	})
+}
