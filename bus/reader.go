@@ -40,6 +40,7 @@ type reader struct {
 const (
 	readRoom = 64 << 10
 	mostLeft = 1 << 20 // bytes that wait for nats.go
+	mostKept = 4 * readRoom // bytes of memory for it, while nothing waits: a burst must not be paid for ever
 	mostIdle = 1000
 	worthIt  = 4 // reads with nothing to run, for one with something
 )
@@ -66,6 +67,9 @@ func (r *reader) read(p []byte) (int, error) {
 	}
 	if r.from += n; r.from == len(r.left) {
 		r.left, r.from = r.left[:0], 0
+		if cap(r.left) > mostKept {
+			r.left = nil
+		}
 	}
 	r.news.Broadcast()
 	return n, nil

@@ -160,6 +160,13 @@ func TestReaderKeepsTheOrder(t *testing.T) {
 		}
 	}
 	assert.True(t, bytes.Equal(got, want))
+
+	assert.True(t, r.pass(want, nil)) // much at once
+	assert.True(t, cap(r.left) >= len(want))
+	n, err := r.read(make([]byte, len(want)))
+	assert.NoError(t, err)
+	assert.Equal(t, n, len(want))
+	assert.Equal(t, cap(r.left), 0, "it is not kept")
 }
 
 // solo is a connection that is read by one at a time.
