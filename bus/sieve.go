@@ -13,7 +13,7 @@ import (
 //
 //	network ──► receive ──► sieve ──► nats.go ──► subscription ──► deliver
 //	                          ├──► line: the very next item of an open stream, with its number and nothing else
-//	                          └──► slot: a reply without headers, see sieve_reply.go
+//	                          └──► slot: a reply without headers, see shortcut.go
 //
 // What is out of the ordinary in any way goes the usual way: an item that says more than its number, or is of a stream that is not
 // open, and each that comes while one before it, or an end, is still on that way. So order is kept, and what is wrong is found there.
