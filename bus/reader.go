@@ -39,7 +39,7 @@ type reader struct {
 
 const (
 	readRoom = 64 << 10
-	mostLeft = 1 << 20 // bytes that wait for nats.go
+	mostLeft = 1 << 20      // bytes that wait for nats.go
 	mostKept = 4 * readRoom // bytes of memory for it, while nothing waits: a burst must not be paid for ever
 	mostIdle = 1000
 	worthIt  = 4 // reads with nothing to run, for one with something
