@@ -26,19 +26,23 @@ const (
 
 	framesQuiet = 50 * time.Millisecond  // the same for batch frames, of which no more are sent since the first complaint
 	framesMost  = 500 * time.Millisecond // and whose calls go alone once it is certain that all were denied
+	framesLooks = 16                     // without another one, at least: on a busy machine those who bring it wait as the looks do
 )
 
 // denial is how often the broker complained about a subject, and when first and last.
 type denial struct {
 	n           int
 	first, last time.Time
+	looks       int // since the last one
 }
 
 // settled reports whether those that are on their way have arrived.
 func (d *denial) settled(now time.Time, frames bool) bool {
 	quiet, most := claimQuiet, claimMost
 	if frames {
-		quiet, most = framesQuiet, framesMost
+		if quiet, most = framesQuiet, framesMost; d.looks < framesLooks {
+			return false
+		}
 	}
 	return now.Sub(d.last) >= quiet || now.Sub(d.first) >= most
 }
@@ -56,7 +60,7 @@ func (d *denials) claim(subject string) {
 		d.open[subject] = c
 	}
 	c.n++
-	c.last = now
+	c.last, c.looks = now, 0
 	if d.busy {
 		d.mu.Unlock()
 		return
@@ -106,6 +110,7 @@ func (d *denials) match() {
 	now := time.Now()
 	for subject, n := range counts {
 		c, calls, frames := d.open[subject], found[subject], wire.IsBatchSubject(subject)
+		c.looks++
 		if n < len(calls) && !c.settled(now, frames) {
 			continue
 		}

@@ -269,7 +269,7 @@ func (m *replyMux) hand(of *batch, token string, msg *nats.Msg) {
 	switch {
 	case s.secret != secret || of != nil && s.in != of:
 		s.mu.Unlock()
-		m.late.Add(1)
+		m.stray(msg)
 	case s.batch != nil:
 		bt := s.batch
 		s.sends = request{} // the broker let it pass
@@ -293,6 +293,15 @@ func (m *replyMux) hand(of *batch, token string, msg *nats.Msg) {
 	default:
 		m.wake(s, msg)
 		s.mu.Unlock()
+	}
+}
+
+// stray counts a reply that finds nobody. The answer to a probe that was given up is none.
+func (m *replyMux) stray(msg *nats.Msg) {
+	switch wire.ReadControl(wire.Headers(msg.Header)) {
+	case wire.VerbBeat, wire.VerbUnknown:
+	default:
+		m.late.Add(1)
 	}
 }
 

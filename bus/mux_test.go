@@ -216,3 +216,18 @@ func TestMuxWhoHasItsReplyIsNoSuspect(t *testing.T) {
 	assert.Equal(t, suspects(), 0, "a stream's")
 	m.close(s)
 }
+
+// TestMuxStray has messages for a call that has ended: a reply is late, the answer to a probe is not.
+func TestMuxStray(t *testing.T) {
+	m := testMux()
+	s, secret := m.open(request{}, nil)
+	token := m.token(s, secret)
+	m.close(s)
+	for _, verb := range []string{wire.VerbBeat, wire.VerbUnknown} {
+		m.deliver(&nats.Msg{Subject: token, Header: nats.Header(wire.WriteControl(verb))})
+	}
+	assert.Equal(t, m.late.Load(), uint64(0))
+	m.deliver(&nats.Msg{Subject: token})
+	m.deliver(&nats.Msg{Subject: token, Header: nats.Header(wire.WriteControl("other"))})
+	assert.Equal(t, m.late.Load(), uint64(2))
+}
