@@ -26,6 +26,7 @@ const floors = `
 	# What stands on it. bus, middleware and httpbridge are siblings: none of them ever imports another, so that
 	# a middleware never needs the bus, the bus never needs a middleware, and the bridge runs before any transport.
 	endpoint < internal/wire < internal/stream < bus;
+	NOTHING < internal/uplink < bus;
 	endpoint < internal/identity;
 	endpoint, internal/identity < middleware, httpbridge;
 	endpoint < middleware/metrics, middleware/tracing;
@@ -50,7 +51,7 @@ const floors = `
 // counts, and other packages of std are welcome everywhere. It is NOT transitive: each host is named.
 // NOBODY is no package at all: not outside of test files, or not at all.
 const guests = `
-	github.com/nats-io/nats.go        < bus, bus/bustest, embedded, examples/..., cmd/...;
+	github.com/nats-io/nats.go        < bus, internal/uplink, bus/bustest, embedded, examples/..., cmd/...;
 	github.com/nats-io/nats-server/v2 < embedded;
 
 	github.com/prometheus < middleware/metrics, examples/..., cmd/...;
