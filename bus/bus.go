@@ -157,7 +157,7 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 	}
 	b.prepare()
 	b.inbox = []byte(b.mux.prefix)
-	b.up.takes.Store(new(taker(b)))
+	b.up.takes.Store(new(taker(intake{b})))
 	b.up.severed.Store(new(b.severed))
 	b.up.leaving.Store(new(b.move))
 	go b.follow(b.events)

@@ -29,8 +29,8 @@ func (d *dispatcher) trusted(now time.Time) bool {
 	return !t.never && t.unseen <= 0 && d.workers == 0 && d.limit > 0 && d.pace < prompt && now.After(t.until)
 }
 
-// distrust is for a job that was run inline and blocks.
-func (d *dispatcher) distrust() {
+// Distrust implements runner: it is for a job that was run inline and blocks.
+func (d *dispatcher) Distrust() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t, now := &d.inline, time.Now()
@@ -41,9 +41,9 @@ func (d *dispatcher) distrust() {
 	t.until = now.Add(t.rest)
 }
 
-// runInline runs what waits, unless somebody else does. What takes too long is left to workers. A handler that ends the
+// RunInline implements runner. It runs what waits, unless somebody else does. What takes too long is left to workers. A handler that ends the
 // goroutine gives its place back.
-func (d *dispatcher) runInline() {
+func (d *dispatcher) RunInline() {
 	d.mu.Lock()
 	if d.workers > 0 || d.n == 0 {
 		d.mu.Unlock()
@@ -75,8 +75,8 @@ func (d *dispatcher) runInline() {
 	d.settle()
 }
 
-// takeOver has workers see to what waits.
-func (d *dispatcher) takeOver() {
+// TakeOver implements runner: workers see to what waits.
+func (d *dispatcher) TakeOver() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.keepOn()

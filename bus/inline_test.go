@@ -49,7 +49,7 @@ func (h *hasty) read(subjects ...string) (inline bool) {
 	}
 	runs, _ := h.offer(jobs...)
 	if runs != nil {
-		runs.runInline()
+		runs.RunInline()
 	}
 	return runs != nil
 }
@@ -140,13 +140,13 @@ func TestInlineAfterOneBlocked(t *testing.T) {
 	bubble(t, 10, func(h *hasty) {
 		for _, seconds := range []int{1, 2, 4, 8, 16, 32, 64, 64} {
 			assert.True(t, h.read("1us"))
-			h.distrust()
+			h.Distrust()
 			time.Sleep(time.Duration(seconds)*time.Second - 2*time.Microsecond)
 			assert.True(t, !h.read("1us"))
 			time.Sleep(3 * time.Microsecond)
 		}
 		time.Sleep(mostLost + time.Second)
-		h.distrust()
+		h.Distrust()
 		time.Sleep(leastLost + time.Microsecond)
 		assert.True(t, h.read("1us"))
 	})
@@ -170,7 +170,7 @@ func TestInlineKeepsTheLimit(t *testing.T) {
 	bubble(t, 1, func(h *hasty) {
 		runs, _ := h.offer(job{arrival: arrival{msg: &nats.Msg{Subject: "1us"}}, received: time.Now()})
 		h.push(job{arrival: arrival{msg: &nats.Msg{Subject: "2us"}}, received: time.Now()}) // which has a worker come
-		runs.runInline()
+		runs.RunInline()
 		time.Sleep(time.Millisecond)
 		assert.Equal(t, h.saw(), []string{"1us worker", "2us worker"})
 		go h.read("10ms")

@@ -21,11 +21,11 @@ type reader struct {
 	idle int // how many reads had nothing to run, less what had is worth
 
 	mu      sync.Mutex
-	turn    uint64        // of the one that reads; it was another's before
-	todo    []*dispatcher // that have something to run
-	at      *dispatcher   // whose handlers run
-	beats   uint64        // counts what was begun
-	seen    uint64        // of it, when the watchdog last looked
+	turn    uint64   // of the one that reads; it was another's before
+	todo    []runner // that have something to run
+	at      runner   // whose handlers run
+	beats   uint64   // counts what was begun
+	seen    uint64   // of it, when the watchdog last looked
 	watch   *time.Timer
 	watched bool
 
@@ -110,7 +110,7 @@ func (r *reader) serve(turn uint64) bool {
 	s.ready = s.ready[:0] // before somebody else may read
 	d, mine := r.next(turn, ready...)
 	for d != nil {
-		d.runInline()
+		d.RunInline()
 		d, mine = r.next(turn)
 	}
 	if mine {
@@ -120,7 +120,7 @@ func (r *reader) serve(turn uint64) bool {
 }
 
 // next is whose handlers are to be run now, nil when there are none left, or it is not mine to run them any more.
-func (r *reader) next(turn uint64, ready ...*dispatcher) (d *dispatcher, mine bool) {
+func (r *reader) next(turn uint64, ready ...runner) (d runner, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.turn != turn {
@@ -149,7 +149,7 @@ func (r *reader) look() {
 		return
 	}
 	if busy && r.beats == r.seen {
-		r.at.distrust()
+		r.at.Distrust()
 		r.relieve(r.turn)
 	}
 	r.seen = r.beats
@@ -165,7 +165,7 @@ func (r *reader) relieve(turn uint64) {
 		r.todo = append(r.todo, r.at)
 	}
 	for _, d := range r.todo {
-		d.takeOver()
+		d.TakeOver()
 	}
 	r.todo, r.at = nil, nil
 	r.o.layOff()

@@ -30,7 +30,7 @@ type taken struct {
 	more *hasty
 }
 
-func (k *taken) plain(subject, _, body []byte) (*dispatcher, bool) {
+func (k *taken) Plain(subject, _, body []byte) (runner, bool) {
 	to := k.hasty
 	if string(subject) == "svc.more" {
 		to = k.more
@@ -40,9 +40,9 @@ func (k *taken) plain(subject, _, body []byte) (*dispatcher, bool) {
 	return to.offer(job{arrival: arrival{msg: &nats.Msg{Subject: string(body)}}, received: time.Now()})
 }
 
-func (k *taken) item([]byte, uint64, []byte, time.Time) *line { return nil }
-func (k *taken) passes([]byte)                                {}
-func (k *taken) detour([]byte)                                {}
+func (k *taken) Item([]byte, uint64, []byte, time.Time) liner { return nil }
+func (k *taken) Passes([]byte)                                {}
+func (k *taken) Detour([]byte)                                {}
 
 // opening is an outlet that has read its first lines, and whose reader takes.
 func opening(c net.Conn, k taker) *outlet {

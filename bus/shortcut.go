@@ -16,8 +16,12 @@ import (
 //	              └─────► nats.go ──► callback ──► slot, dispatcher   everything else; what comes behind it for the same slot; and
 //	                                                                  what finds no room, since who reads has no time to refuse it
 
-// plain implements taker.
-func (b *Bus) plain(subject, reply, body []byte) (runs *dispatcher, ok bool) {
+// intake is who takes what is read for a bus.
+type intake struct{ bus *Bus }
+
+// Plain implements taker.
+func (in intake) Plain(subject, reply, body []byte) (runs runner, ok bool) {
+	b := in.bus
 	if b.lent.Load() {
 		return nil, false // whose it is only nats.go knows
 	}
@@ -40,7 +44,7 @@ func (b *Bus) plain(subject, reply, body []byte) (runs *dispatcher, ok bool) {
 }
 
 // take is receive for who reads, and has no time to refuse anything. The body is copied.
-func (op *operation) take(reply, body []byte) (runs *dispatcher, ok bool) {
+func (op *operation) take(reply, body []byte) (runs runner, ok bool) {
 	msg := &nats.Msg{Subject: op.subject, Reply: string(reply), Data: bytes.Clone(body)}
 	if op.bus.hostileReply(msg.Reply) {
 		return nil, false
@@ -49,7 +53,7 @@ func (op *operation) take(reply, body []byte) (runs *dispatcher, ok bool) {
 }
 
 // takeFrame is receiveFrame for the same.
-func (op *operation) takeFrame(reply, body []byte) (runs *dispatcher, ok bool) {
+func (op *operation) takeFrame(reply, body []byte) (runs runner, ok bool) {
 	msg := &nats.Msg{Reply: string(reply), Data: bytes.Clone(body)}
 	if op.bus.curbed.Load() || op.bus.hostileReply(msg.Reply) {
 		return nil, false
@@ -62,10 +66,10 @@ func (op *operation) takeFrame(reply, body []byte) (runs *dispatcher, ok bool) {
 	return op.jobs.offer(jobs...)
 }
 
-// passes implements taker.
-func (b *Bus) passes(subject []byte) {
-	if token, ok := bytes.CutPrefix(subject, b.inbox); ok {
-		b.mux.passes(token)
+// Passes implements taker.
+func (in intake) Passes(subject []byte) {
+	if token, ok := bytes.CutPrefix(subject, in.bus.inbox); ok {
+		in.bus.mux.passes(token)
 	}
 }
 

@@ -34,25 +34,41 @@ type sieve struct {
 	kept []byte // the beginning of what is not whole yet
 	out  taker
 	now  time.Time // of this read, zero: not asked for
-	fed  *line     // that got an item and was not told yet
+	fed  liner     // that got an item and was not told yet
 
 	subject []byte // of the last item
-	line    *line  // that took it
+	line    liner  // that took it, and is fed then
 
-	ready []*dispatcher // that have something to be run by who reads
+	ready []runner // that have something to be run by who reads
 }
 
 // taker takes what is read. It must not block, and the bytes are not its own.
 type taker interface {
-	// item takes an item; nil if it is to go the usual way. Of those that do, and of ends, detour tells: what comes after them must
-	// not be earlier.
-	item(subject []byte, seq uint64, body []byte, now time.Time) *line
-	detour(subject []byte)
+	// Item takes an item, and returns whose it is; nil if it is to go the usual way. Of those that do, and of ends, Detour tells: what
+	// comes after them must not be earlier.
+	Item(subject []byte, seq uint64, body []byte, now time.Time) liner
+	Detour(subject []byte)
 
-	// plain takes a message without headers; false if it is to go the usual way. Of all that do, passes tells. What it returns
+	// Plain takes a message without headers; false if it is to go the usual way. Of all that do, Passes tells. What it returns
 	// besides has something that who reads is to run.
-	plain(subject, reply, body []byte) (*dispatcher, bool)
-	passes(subject []byte)
+	Plain(subject, reply, body []byte) (runner, bool)
+	Passes(subject []byte)
+}
+
+// liner is an end of a stream that items are for.
+type liner interface {
+	// Next takes an item, if it is the next one and none is to go the usual way.
+	Next(seq uint64, body []byte, now time.Time) bool
+
+	// Told is called when all that was read for it was given to it, or what came next was another's.
+	Told()
+}
+
+// runner has something for who reads to run, the handlers of an endpoint.
+type runner interface {
+	RunInline() // runs what waits, as long as it is quick
+	Distrust()  // is told that one of them blocks: none is to be run inline for a while
+	TakeOver()  // has others see to what waits
 }
 
 // sift takes items out of p and returns how many bytes are to be passed on, which are moved to its beginning.
@@ -108,7 +124,7 @@ func (s *sieve) message(p []byte) (size int, whole bool) {
 			}
 		}
 		if s.out != nil {
-			s.out.passes(subject)
+			s.out.Passes(subject)
 		}
 		s.skip = all
 	default:
@@ -156,7 +172,7 @@ func (s *sieve) plain(subject, rest, data []byte) bool {
 	if !ok {
 		reply = nil // this was the size
 	}
-	d, ok := s.out.plain(subject, reply, data)
+	d, ok := s.out.Plain(subject, reply, data)
 	if d != nil && !slices.Contains(s.ready, d) {
 		s.ready = append(s.ready, d)
 	}
@@ -182,7 +198,7 @@ func (s *sieve) item(subject, rest, data []byte) bool {
 	case ok && s.take(subject, seq, data[n:]):
 		return true
 	case ok, bytes.Contains(data[:n], []byte(endHeader)):
-		s.out.detour(subject)
+		s.out.Detour(subject)
 	}
 	return false
 }
@@ -192,20 +208,21 @@ func (s *sieve) take(subject []byte, seq uint64, body []byte) bool {
 	if s.now.IsZero() {
 		s.now = time.Now()
 	}
-	if s.line == nil || !bytes.Equal(s.subject, subject) || !s.line.next(seq, body, s.now) {
-		if s.line = s.out.item(subject, seq, body, s.now); s.line == nil {
-			return false
-		}
-		s.subject = append(s.subject[:0], subject...)
+	if s.line != nil && bytes.Equal(s.subject, subject) && s.line.Next(seq, body, s.now) {
+		return true
 	}
+	if s.line = s.out.Item(subject, seq, body, s.now); s.line == nil {
+		return false
+	}
+	s.subject = append(s.subject[:0], subject...)
 	s.tell(s.line)
 	return true
 }
 
 // tell lets the consumer of a line know when all that was read is there, or what came next is another's.
-func (s *sieve) tell(l *line) {
+func (s *sieve) tell(l liner) {
 	if s.fed != nil && s.fed != l {
-		signal(s.fed.news)
+		s.fed.Told()
 	}
 	s.fed = l
 }

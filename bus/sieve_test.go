@@ -27,21 +27,21 @@ type heard struct {
 	passed int
 }
 
-func (m lines) item(subject []byte, seq uint64, body []byte, now time.Time) *line {
-	if l := m[string(subject)]; l != nil && l.next(seq, body, now) {
+func (m lines) Item(subject []byte, seq uint64, body []byte, now time.Time) liner {
+	if l := m[string(subject)]; l != nil && l.Next(seq, body, now) {
 		return l.line
 	}
 	return nil
 }
 
-func (m lines) detour(subject []byte) {
+func (m lines) Detour(subject []byte) {
 	if l := m[string(subject)]; l != nil {
 		l.detours++
 	}
 }
 
-// plain takes what is said to an open stream without headers and without a reply subject.
-func (m lines) plain(subject, reply, body []byte) (*dispatcher, bool) {
+// Plain takes what is said to an open stream without headers and without a reply subject.
+func (m lines) Plain(subject, reply, body []byte) (runner, bool) {
 	l := m[string(subject)]
 	if l == nil || len(reply) > 0 {
 		return nil, false
@@ -50,7 +50,7 @@ func (m lines) plain(subject, reply, body []byte) (*dispatcher, bool) {
 	return nil, true
 }
 
-func (m lines) passes(subject []byte) {
+func (m lines) Passes(subject []byte) {
 	if l := m[string(subject)]; l != nil {
 		l.passed++
 	}

@@ -87,21 +87,21 @@ func (x *clientStream) frame(m *nats.Msg) error {
 	return x.faultOf(x.take(&f, m))
 }
 
-// item implements taker. Where others may have subscribed to what is ours, each item comes for them, too, and which is which
+// Item implements taker. Where others may have subscribed to what is ours, each item comes for them, too, and which is which
 // only nats.go knows.
-func (b *Bus) item(subject []byte, seq uint64, body []byte, now time.Time) *line {
-	if b.lent.Load() {
+func (in intake) Item(subject []byte, seq uint64, body []byte, now time.Time) liner {
+	if in.bus.lent.Load() {
 		return nil
 	}
-	if l := b.lineAt(subject); l != nil && l.next(seq, body, now) {
+	if l := in.bus.lineAt(subject); l != nil && l.Next(seq, body, now) {
 		return l
 	}
 	return nil
 }
 
-// detour implements taker.
-func (b *Bus) detour(subject []byte) {
-	if l := b.lineAt(subject); l != nil {
+// Detour implements taker.
+func (in intake) Detour(subject []byte) {
+	if l := in.bus.lineAt(subject); l != nil {
 		l.mu.Lock()
 		l.detours++
 		l.mu.Unlock()
@@ -139,8 +139,9 @@ func (m *replyMux) lineAt(token []byte) *line {
 	return &s.stream.line
 }
 
-// next takes an item if it is the next one of an open stream, and nothing before it goes the usual way. The body is copied.
-func (l *line) next(seq uint64, body []byte, now time.Time) bool {
+// Next implements liner: it takes an item if it is the next one of an open stream, and nothing before it goes the usual way. The body
+// is copied.
+func (l *line) Next(seq uint64, body []byte, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dead() || l.to == "" || l.detours > 0 || l.in.Item(seq, len(body)) != nil {
@@ -150,6 +151,9 @@ func (l *line) next(seq uint64, body []byte, now time.Time) bool {
 	l.keep(item{body: bytes.Clone(body)})
 	return true
 }
+
+// Told implements liner.
+func (l *line) Told() { signal(l.news) }
 
 // rejoins is for a frame that went the usual way (lock held).
 func (l *line) rejoins(m *nats.Msg) {

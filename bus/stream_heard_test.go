@@ -33,9 +33,9 @@ func doubted(t *testing.T) (x *serverStream, begin time.Time, word func(after ti
 func TestItemsAreHeardOf(t *testing.T) {
 	x, begin, word := doubted(t)
 	assert.NoError(t, word(0)) // it was never heard of
-	assert.True(t, x.next(1, nil, begin.Add(time.Second)))
+	assert.True(t, x.Next(1, nil, begin.Add(time.Second)))
 	assert.NoError(t, word(2*time.Second))
-	assert.True(t, x.next(2, nil, begin.Add(3*time.Second)))
+	assert.True(t, x.Next(2, nil, begin.Add(3*time.Second)))
 	assert.NoError(t, word(4*time.Second))
 	assert.ErrorIs(t, word(5*time.Second), errCallerGone)
 }
@@ -43,7 +43,7 @@ func TestItemsAreHeardOf(t *testing.T) {
 // Nor are two words with much time between.
 func TestOldWordAboutACaller(t *testing.T) {
 	x, begin, word := doubted(t)
-	assert.True(t, x.next(1, nil, begin))
+	assert.True(t, x.Next(1, nil, begin))
 	assert.NoError(t, word(0))
 	assert.NoError(t, word(believed))
 	assert.ErrorIs(t, word(believed+time.Second), errCallerGone)
