@@ -24,20 +24,24 @@ import (
 // To its caller a call in a frame is a call like any other. What is known to have come to nothing with its frame is sent once
 // more, alone.
 
+// longest is how long to gather a frame: what the system takes away at times must not send its calls alone.
+const longest = 4 * time.Millisecond
+
 // batcher is where the calls of one caller meet.
 type batcher struct {
-	gatherer // guarded by mu
-
 	bus         *Bus
 	subject, to string // the endpoint's, and where its frames go
 	terms       terms
 	calls       atomic.Int32 // under way that nobody has agreed on frames for
 
-	mu    sync.Mutex
-	next  outbound
-	many  int // calls that the last frame had
-	bytes int // that it had
-	spare []byte
+	mu        sync.Mutex
+	gather    gatherer
+	gathering bool // somebody stepped back
+	added     int  // calls, up to now
+	next      outbound
+	many      int // calls that the last frame had
+	bytes     int // that it had
+	spare     []byte
 }
 
 // outbound is what the next message will have.
@@ -78,14 +82,14 @@ func (b *batcher) add(place *outlet, room int, r *sending) bool {
 	f.data = wire.AppendEntry(f.data, token, r.body)
 	f.batch.join(r.slot, r.secret)
 	f.room += room
-	b.frames++
+	b.added++
 	f.epoch = min(f.epoch, r.epoch)
 	full := len(f.batch.members) == wire.MaxEntries || len(f.data)+wire.EntrySize(wire.MaxToken, wire.MaxEntryBody) > b.most()
 	if b.gathering && !full {
 		b.mu.Unlock()
 		return true
 	}
-	if !full && r.now.After(b.until) && b.stepBack(place, r) {
+	if !full && b.gather.Pays(r.now) && b.stepBack(place, r) {
 		r.draft.held = place
 	}
 	out := b.take()
@@ -135,10 +139,10 @@ func (b *batcher) most() int { return min(wire.MaxBatch, int(b.bus.maxPayload.Lo
 // writes them all: held says that the caller is to let it write. Who would go alone, which costs as much as a whole frame, steps back
 // once more, and needs not do so at the outlet.
 func (b *batcher) stepBack(place *outlet, r *sending) (held bool) {
-	before := b.frames
+	before := b.added
 	b.gathering = true
 	b.mu.Unlock()
-	held = place.hold()
+	held = place.Hold()
 	runtime.Gosched()
 	b.mu.Lock()
 	if held && b.next.batch != nil && len(b.next.batch.members) == 1 {
@@ -148,9 +152,8 @@ func (b *batcher) stepBack(place *outlet, r *sending) (held bool) {
 	}
 	b.gathering = false
 	now := time.Now()
-	b.judge(now, now.Sub(r.now), longest, b.frames-before)
-	if b.crowded.Load() && place != nil && !place.crowded.Load() {
-		place.crowded.Store(true) // until those say otherwise who step back there
+	if b.gather.Judge(now, now.Sub(r.now), longest, b.added-before) {
+		place.Crowd(time.Time{})
 	}
 	r.now = now
 	return held
@@ -175,7 +178,7 @@ func (b *batcher) send(f outbound, now time.Time) {
 	}
 	s, secret := m.open(request{}, bt.found)
 	if s == nil {
-		f.place.release(f.room)
+		f.place.Release(f.room)
 		return // the mux has ended, and told everybody
 	}
 	bt.lead(s, request{b.to, now, f.epoch})
@@ -201,19 +204,19 @@ func (b *batcher) publish(f *outbound, bt *batch, secret uint64) (err error) {
 	end := len(line)
 	line = append(strconv.AppendInt(append(line, ' '), int64(len(f.data)), 10), "\r\n"...)
 	d.line = line
-	if b.bus.up.lost.Load() >= f.epoch || bt.left.Load() == 1 {
-		f.place.release(f.room)
+	if b.bus.up.Lost(f.epoch) || bt.left.Load() == 1 {
+		f.place.Release(f.room)
 		return nats.ErrDisconnected
 	}
 	if b.bus.puts(f.place, len(f.data)) {
 		size := len(line) + len(f.data) + len("\r\n")
-		f.place.release(f.room - size)
-		if err = f.place.write(line, f.data, len(bt.members)); err != nil {
-			f.place.release(size)
+		f.place.Release(f.room - size)
+		if err = f.place.PutFrame(line, f.data, len(bt.members)); err != nil {
+			f.place.Release(size)
 		}
 		return err
 	}
-	defer f.place.release(f.room)
+	defer f.place.Release(f.room)
 	return b.bus.nc.PublishRequest(b.to, string(line[from:end]), f.data)
 }
 

@@ -173,10 +173,10 @@ func (in *inbound) send(p *part) {
 	}
 	b, size := in.op.bus, len(p.data)
 	if !b.lay(in.to, p.data) {
-		place, _, err := b.up.admit(size, p.since.Add(slices.Max(p.waits)), nil)
+		place, _, err := b.up.Admit(size, p.since.Add(slices.Max(p.waits)), nil)
 		if err == nil {
 			err = b.publish(in.to, nil, p.data)
-			place.release(size)
+			place.Release(size)
 		}
 		if err != nil {
 			in.lost(p, err)

@@ -68,9 +68,10 @@ type Bus struct {
 	names    names                                 // of the services of instances elsewhere
 	events   chan nats.Status                      // of the connection
 
-	moving   atomic.Bool     // to another server
-	ending   atomic.Bool     // somebody drains
-	hurry    context.Context // ends when what drains is to come to an end
+	moving   atomic.Bool                   // to another server
+	gate     atomic.Pointer[chan struct{}] // closed when calls may go on; nil while they may
+	ending   atomic.Bool                   // somebody drains
+	hurry    context.Context               // ends when what drains is to come to an end
 	rush     context.CancelFunc
 	drained  chan struct{}
 	drainErr error
@@ -106,7 +107,7 @@ func Connect(url string, opts ...Option) (*Bus, error) {
 		return nil, err
 	}
 	up := &uplink{}
-	nc, err := nats.Connect(url, slices.Concat(connDefaults(c), c.nats, []nats.Option{c.lend, up.option, c.hear})...)
+	nc, err := nats.Connect(url, slices.Concat(connDefaults(c), c.nats, []nats.Option{c.lend, up.Option, c.hear})...)
 	if err != nil {
 		return nil, connectError(err, "connect to "+redact(url))
 	}
@@ -145,7 +146,6 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 	}
 	b.hurry, b.rush = context.WithCancel(context.Background())
 	b.taken.Store(new(map[string]*operation))
-	b.up.made.CompareAndSwap(0, 1) // the uplink makes none where a server is in this process, or the connection is adopted
 	b.events = nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED, nats.CLOSED)
 	b.maxPayload.Store(nc.MaxPayload())
 	b.depot.free = depotShare * int64(b.maxMessage)
@@ -155,11 +155,9 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 		nc.RemoveStatusListener(b.events)
 		return nil, err
 	}
-	b.prepare()
+	b.up.Became(nc, nats.CONNECTED)
 	b.inbox = []byte(b.mux.prefix)
-	b.up.takes.Store(new(taker(intake{b})))
-	b.up.severed.Store(new(b.severed))
-	b.up.leaving.Store(new(b.move))
+	b.up.Attach(intake{b}, b.severed, b.move)
 	go b.follow(b.events)
 	if b.owned {
 		c.hears.Store(b)
@@ -170,7 +168,7 @@ func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
 // openInbox subscribes to the replies and makes sure that the broker lets us.
 func (b *Bus) openInbox(prefix string) error {
 	before := b.nc.LastError()
-	mux, err := newReplyMux(b.nc, prefix, newPeers(b), b.up.crowded)
+	mux, err := newReplyMux(b.nc, prefix, newPeers(b), b.crowded)
 	if err != nil {
 		return connectError(err, "subscribe to replies")
 	}

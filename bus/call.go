@@ -132,14 +132,14 @@ func (p *proxy) prepare(ctx context.Context, c *endpoint.Call, r *sending) (err 
 	if r.deadline, r.done = endpoint.Wait(ctx); r.deadline.IsZero() {
 		r.deadline = r.now.Add(p.bus.timeout)
 	}
-	if gate := p.bus.up.gate.Load(); gate != nil {
+	if gate := p.bus.gate.Load(); gate != nil {
 		hold(*gate, r.deadline, r.done)
 		r.now = time.Now()
 	}
 	if r.left() <= 0 {
 		return endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 	}
-	r.epoch, r.before = p.bus.up.epoch(), p.bus.lastErrorOf()
+	r.epoch, r.before = p.bus.up.Epoch(), p.bus.lastErrorOf()
 	return nil
 }
 

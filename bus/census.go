@@ -88,7 +88,7 @@ func (n *census) watch(b *Bus, subject string) *onlooker {
 	defer n.mu.Unlock()
 	w := &onlooker{subject: subject, news: make(chan struct{}, 1)}
 	now := time.Now()
-	if a := n.last; n.barred == b.up.epoch() {
+	if a := n.last; n.barred == b.up.Epoch() {
 		w.asking = &asking{enough: make(chan struct{}), over: true}
 		close(w.asking.enough)
 	} else if w.asking = a; a == nil || a.over && now.Sub(a.since) >= a.age() {
@@ -174,7 +174,7 @@ func (n *census) run(b *Bus, a *asking) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if errors.Is(err, endpoint.PermissionDenied) {
-		n.barred = b.up.epoch()
+		n.barred = b.up.Epoch()
 	}
 	a.stale = a.stale || err != nil && !errors.Is(err, context.DeadlineExceeded)
 	a.end(n)

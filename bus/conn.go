@@ -1,10 +1,10 @@
 package bus
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"time"
@@ -66,17 +66,16 @@ func (c *config) lend(o *nats.Options) error {
 	return nil
 }
 
-// reconnectDelay spreads the clients of a server that restarts: the first delay is uniform over two seconds, later ones
-// have full jitter up to five. Where nobody said no, as on a path that is dead, to dial took its time already, and ends
-// for each client at a time of its own: the next attempt follows, to be there when the path is.
-func reconnectDelay(attempts int, silence bool) time.Duration {
-	if silence {
-		return rand.N(200 * time.Millisecond)
+// TLSConnectionState is what the TLS of the connection agreed on, whoever does it: Conn's method of this name knows of that
+// which it does itself, and there is none on most connections that Connect makes. It fails as that does: without TLS with
+// nats.ErrConnectionNotTLS, and while the connection is away with nats.ErrDisconnected.
+func (b *Bus) TLSConnectionState() (tls.ConnectionState, error) {
+	if o := b.up.Latest(); o != nil && b.nc.IsConnected() {
+		if state, ours := o.TLS(); ours {
+			return state, nil
+		}
 	}
-	if attempts <= 1 {
-		return rand.N(2 * time.Second)
-	}
-	return rand.N(min(2*time.Second<<min(attempts-1, 4), 5*time.Second))
+	return b.nc.TLSConnectionState()
 }
 
 // redact leaves user information out of an URL, or a list of them.

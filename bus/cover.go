@@ -103,17 +103,13 @@ func (l *firstLine) hear(p []byte) {
 	l.some = l.some || at >= 0
 }
 
-// TLSConnectionState is what the TLS of the connection agreed on, whoever does it: Conn's method of this name knows of that
-// which it does itself, and there is none on most connections that Connect makes. It fails as that does: without TLS with
-// nats.ErrConnectionNotTLS, and while the connection is away with nats.ErrDisconnected.
-func (b *Bus) TLSConnectionState() (tls.ConnectionState, error) {
-	if o := b.up.latest.Load(); o != nil && b.nc.IsConnected() {
-		o.mu.Lock()
-		c, ours := o.Conn.(*cover)
-		o.mu.Unlock()
-		if ours {
-			return c.ConnectionState(), nil
-		}
+// TLS is what the TLS of the connection agreed on, where it is done here.
+func (o *outlet) TLS() (state tls.ConnectionState, ours bool) {
+	o.mu.Lock()
+	c, ours := o.Conn.(*cover)
+	o.mu.Unlock()
+	if ours {
+		state = c.ConnectionState()
 	}
-	return b.nc.TLSConnectionState()
+	return state, ours
 }

@@ -108,8 +108,8 @@ func TestCoverDoesNotWaitForThePeer(t *testing.T) {
 	o, peer := covered(t, near, far, time.Minute)
 	body := noise(straight)
 	want := 0
-	for o.reserve(len(body) + 2) {
-		_, err := o.put(nil, body, time.Now())
+	for o.Reserve(len(body) + 2) {
+		_, err := o.Put(nil, body, time.Now())
 		assert.NoError(t, err)
 		want += len(body) + 2
 	}
@@ -140,7 +140,7 @@ func TestCoverHoldsBackWhoFillsIt(t *testing.T) {
 		waits <- err
 	}()
 	for range 100 {
-		_, err := o.put([]byte("x"), nil, time.Now()) // which calls have no room for
+		_, err := o.Put([]byte("x"), nil, time.Now()) // which calls have no room for
 		assert.NoError(t, err)
 	}
 	select {
@@ -164,7 +164,7 @@ func TestCoverPutBeforeClose(t *testing.T) {
 	got, err := io.ReadAll(peer)
 	assert.NoError(t, err)
 	assert.Equal(t, string(got), "last words\r\n")
-	_, err = o.put([]byte("x"), nil, time.Now())
+	_, err = o.Put([]byte("x"), nil, time.Now())
 	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
@@ -181,7 +181,7 @@ func TestCoverLosesPatience(t *testing.T) {
 	_, err = o.Read(make([]byte, 1))
 	assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	assert.Equal(t, <-told, uint64(7))
-	_, err = o.put([]byte("x"), nil, time.Now())
+	_, err = o.Put([]byte("x"), nil, time.Now())
 	assert.ErrorIs(t, err, nats.ErrDisconnected)
 	_, err = o.Write([]byte("x"))
 	assert.ErrorIs(t, err, os.ErrDeadlineExceeded)

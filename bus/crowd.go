@@ -88,12 +88,12 @@ func (x *gathering) shout() error {
 	b, k := x.p.bus, &x.crowd
 	k.news, k.holders = make(chan struct{}, 1), map[string]*holder{}
 	k.until, _ = x.ctx.Deadline()
-	if gate := b.up.gate.Load(); gate != nil {
+	if gate := b.gate.Load(); gate != nil {
 		hold(*gate, k.until, x.ctx.Done())
 	}
 	now := time.Now()
 	r := sending{
-		to: x.p.subject, epoch: b.up.epoch(), body: x.body, mediaType: x.mediaType, now: now, deadline: k.until,
+		to: x.p.subject, epoch: b.up.Epoch(), body: x.body, mediaType: x.mediaType, now: now, deadline: k.until,
 		done: x.ctx.Done(), sampled: true, single: true,
 	}
 	if r.left() <= 0 {

@@ -97,7 +97,7 @@ func (b *Bus) instanceOf(info *micro.Info) Instance {
 // ask sends a request that many may answer, and hands the answers over until more returns false, silence or ctx's end.
 func (b *Bus) ask(ctx context.Context, subject string, body []byte, more func(*nats.Msg) bool) error {
 	answers := make(chan *nats.Msg, 1024)
-	slot, secret := b.mux.open(request{epoch: b.up.epoch()}, func(m *nats.Msg) {
+	slot, secret := b.mux.open(request{epoch: b.up.Epoch()}, func(m *nats.Msg) {
 		select {
 		case answers <- m:
 		default:
@@ -173,7 +173,7 @@ func noResponders(err error) bool {
 // pingSelf asks for our own service by way of the broker. Where the broker does not let us, it is not asked again on this
 // connection.
 func (b *Bus) pingSelf(ctx context.Context, s *service) error {
-	epoch := b.up.epoch()
+	epoch := b.up.Epoch()
 	if s.unasked.Load() == epoch {
 		return nil
 	}

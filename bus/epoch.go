@@ -20,35 +20,22 @@ const landTime = 100 * time.Millisecond
 
 // connected reports whether there is a connection, without waiting for one that is being made.
 func (b *Bus) connected() bool {
-	if o := b.up.latest.Load(); o != nil {
-		return o.up.Load() && b.refused.Load() == nil
+	if o := b.up.Latest(); o != nil {
+		return o.Up() && b.refused.Load() == nil
 	}
 	return b.nc.IsConnected()
 }
 
-// epoch is the number of the connection that is there, or of the last one.
-func (u *uplink) epoch() uint64 {
-	if o := u.latest.Load(); o != nil {
-		return o.epoch
+// unreachable is why nothing can be sent just now, nil where it may well be.
+func (b *Bus) unreachable() error {
+	if o := b.up.Latest(); o != nil && !o.Up() {
+		return nats.ErrDisconnected
 	}
-	return u.made.Load()
+	return nil
 }
 
-// sever notes that a connection is lost, and has its calls told.
-func (u *uplink) sever(epoch uint64, closed bool) {
-	for {
-		lost := u.lost.Load()
-		if lost >= epoch {
-			return
-		}
-		if u.lost.CompareAndSwap(lost, epoch) {
-			break
-		}
-	}
-	if told := u.severed.Load(); told != nil {
-		go (*told)(epoch, closed) // not by who found out, who may hold nats.go's lock
-	}
-}
+// crowded reports whether the program's own work keeps the processors busy, as far as those who send have noticed.
+func (b *Bus) crowded() bool { return b.up.Latest().Crowded() }
 
 // follow goes through the life of the connection until events has an end, or the connection. It is who sends what was kept.
 func (b *Bus) follow(events <-chan nats.Status) {
@@ -66,32 +53,17 @@ func (b *Bus) follow(events <-chan nats.Status) {
 
 // became notes what became of the connection; false when that was its end.
 func (b *Bus) became(s nats.Status) bool {
-	switch s { //nolint:exhaustive // others are not asked for
-	case nats.RECONNECTING:
-		if b.up.latest.Load() == nil {
-			b.up.sever(b.up.made.Add(1)-1, false)
-		}
+	b.up.Became(b.nc, s)
+	switch s { //nolint:exhaustive // others are not asked for, or are nobody else's business
 	case nats.CONNECTED:
-		b.prepare()
 		b.maxPayload.Store(b.nc.MaxPayload()) // each server has its own; and this waits until the connection may be used
 		b.acked.renew()
 		b.kept.send(b)
 	case nats.CLOSED:
-		b.up.sever(b.up.epoch(), true)
 		b.dropKept()
 		return false
 	}
 	return true
-}
-
-// prepare lets requests be put into the connection that is there: its handshake is over, and the broker was told of what is
-// subscribed. A connection is made under the same lock of nats.go's that its state is changed under.
-func (b *Bus) prepare() {
-	if o := b.up.latest.Load(); o != nil && b.nc.IsConnected() {
-		o.mu.Lock()
-		o.ready.Store(o.plain)
-		o.mu.Unlock()
-	}
 }
 
 // severed ends the calls that were sent by way of a connection, or one before it, once what it brought has reached them.

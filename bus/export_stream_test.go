@@ -24,7 +24,7 @@ func (b *Bus) Feed(subject string) *Fed {
 	x := &clientStream{p: &proxy{bus: b, subject: subject}, c: endpoint.NewCall(s, subject, endpoint.ClientSide), subj: subject, opened: make(chan struct{})}
 	x.prepare(b, endpoint.Internal, x.tellService)
 	x.in = stream.NewReceiver(wire.DefaultGrant())
-	x.slot, x.secret = b.mux.open(request{subject, time.Now(), b.up.epoch()}, x.deliver)
+	x.slot, x.secret = b.mux.open(request{subject, time.Now(), b.up.Epoch()}, x.deliver)
 	return &Fed{x, string(wire.AppendID(nil, x.slot.index, x.secret))}
 }
 

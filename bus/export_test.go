@@ -79,13 +79,7 @@ func (b *Bus) Canceled() int {
 }
 
 // Crowd has the program's own work keep the processors busy, for as long as the connection lasts.
-func (b *Bus) Crowd() {
-	o := b.up.latest.Load()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.until = time.Now().Add(time.Hour)
-	o.crowded.Store(true)
-}
+func (b *Bus) Crowd() { b.up.Latest().Crowd(time.Now().Add(time.Hour)) }
 
 // Lead has somebody lead those who are to be woken, who never does.
 func (b *Bus) Lead() { b.mux.relay.add(due{}) }
@@ -103,10 +97,10 @@ func (b *Bus) Relaying() int {
 }
 
 // Waiting returns how many bytes wait to be written.
-func (b *Bus) Waiting() int { return int(b.up.latest.Load().waiting.Load()) }
+func (b *Bus) Waiting() int { return b.up.Latest().Waiting() }
 
-// MaxWaiting is from how many on calls are refused.
-const MaxWaiting = maxWaiting
+// MaxWaiting is from how many on calls are refused, as Connect says.
+const MaxWaiting = 4 << 20
 
 // Living returns how many instances that have calls of ours answered a probe, and Asked how many probes went out, or are about to,
 // to the one that was asked most.
@@ -187,8 +181,8 @@ func (b *Bus) Late(subject string, body []byte) error {
 
 // Puts reports whether requests are put into the connection without the client library.
 func (b *Bus) Puts() bool {
-	o := b.up.latest.Load()
-	return o != nil && o.ready.Load()
+	o := b.up.Latest()
+	return o != nil && o.Ready()
 }
 
 // Move has the bus do what it does when its server is about to end.

@@ -12,7 +12,7 @@ import (
 // A system call for each request is what a client of many callers spends most on. So callers only append to the
 // connection's buffer. The first one steps back once, so that all who are about to send can, and then writes what is there:
 //
-//	put ──► buf ──► somebody gathers, or writes: it takes this along
+//	Put ──► buf ──► somebody gathers, or writes: it takes this along
 //	           └──► nobody does: step back, attempt ──► network
 //	                                           └──────► drain          what does not go at once
 //
@@ -20,41 +20,37 @@ import (
 // and its flusher writes as soon as it has one.
 
 const (
-	straight  = 8 << 10                // bytes of a request that are not worth copying once more
 	tooLong   = 200 * time.Microsecond // for a step back, when others have something to send as well
-	longest   = 4 * time.Millisecond   // for one that gathers a frame: what the system takes away at times must not send its calls alone
 	worth     = 20 * time.Microsecond  // of stepping back, for each frame that it gathers
 	leastRest = time.Millisecond       // without stepping back, after one that took too long
 	mostRest  = time.Second
 	restMore  = 8 // times as long, after the next one: what busy processors take is lost for all who wait
 )
 
-// gatherer is what an outlet knows of those who gather.
+// gatherer knows whether it pays to step back. It is guarded by a lock of those who do.
 type gatherer struct {
-	gathering bool          // somebody stepped back
-	frames    int           // that were put
-	until     time.Time     // nobody steps back before
-	rest      time.Duration // for how long, after the next that takes too long
-	crowded   atomic.Bool   // the program's own work keeps the processors busy
+	until   time.Time     // nobody steps back before
+	rest    time.Duration // for how long, after the next that takes too long
+	crowded atomic.Bool   // the program's own work keeps the processors busy
 }
 
-// put appends a message, for which room was reserved, and has it written. It does not wait for the network. It returns what
+// Put appends a message, for which room was reserved, and has it written. It does not wait for the network. It returns what
 // the clock says, as far as that is known without asking it again.
-func (o *outlet) put(head, body []byte, now time.Time) (time.Time, error) {
+func (o *outlet) Put(head, body []byte, now time.Time) (time.Time, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering {
 		return now, err
 	}
-	if now.After(o.until) {
+	if o.gather.Pays(now) {
 		now = o.stepBack(now)
 	}
 	o.push()
 	return now, nil
 }
 
-// hold has what is put, and what write writes, wait for let; false where somebody gathers already, or there is no outlet.
-func (o *outlet) hold() bool {
+// Hold has what is put wait for Let; false where somebody gathers already, or there is no outlet.
+func (o *outlet) Hold() bool {
 	if o == nil {
 		return false
 	}
@@ -65,16 +61,16 @@ func (o *outlet) hold() bool {
 	return held
 }
 
-// let writes what was held.
-func (o *outlet) let() {
+// Let writes what was held.
+func (o *outlet) Let() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.gathering = false
 	o.push()
 }
 
-// write is put for who has gathered already: so many calls. It writes where somebody else gathers only if much waits.
-func (o *outlet) write(head, body []byte, calls int) error {
+// PutFrame is Put for who has gathered already: so many calls. It writes where somebody else gathers only if much waits.
+func (o *outlet) PutFrame(head, body []byte, calls int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	err := o.enqueue(head, body)
@@ -109,14 +105,17 @@ func (o *outlet) stepBack(since time.Time) time.Time {
 	now := time.Now()
 	o.mu.Lock()
 	o.gathering = false
-	o.judge(now, now.Sub(since), tooLong, o.frames-before)
+	o.gather.Judge(now, now.Sub(since), tooLong, o.frames-before)
 	return now
 }
 
-// judge decides whether to step back again. Where the program's own work keeps the processors busy, who steps back is only
-// resumed after it, and all that was gathered waits so long. That is not told from a moment that the system took away, so the
-// rest is short at first and grows.
-func (g *gatherer) judge(now time.Time, took, most time.Duration, got int) {
+// Pays reports whether to step back.
+func (g *gatherer) Pays(now time.Time) bool { return now.After(g.until) }
+
+// Judge decides whether to step back again, by what it took and what was got by it. Where the program's own work keeps the processors
+// busy, which it returns, who steps back is only resumed after it, and all that was gathered waits so long. That is not told from a
+// moment that the system took away, so the rest is short at first and grows.
+func (g *gatherer) Judge(now time.Time, took, most time.Duration, got int) (crowded bool) {
 	switch {
 	case took > most && time.Duration(got)*worth < took:
 		g.rest = min(max(restMore*g.rest, leastRest), mostRest)
@@ -124,8 +123,27 @@ func (g *gatherer) judge(now time.Time, took, most time.Duration, got int) {
 	default:
 		g.rest /= 2
 	}
-	if is := g.rest >= leastRest; g.crowded.Load() != is {
-		g.crowded.Store(is)
+	if crowded = g.rest >= leastRest; g.crowded.Load() != crowded {
+		g.crowded.Store(crowded)
+	}
+	return crowded
+}
+
+// Crowded reports whether the program's own work keeps the processors busy, as far as those who send have noticed. A nil outlet has
+// noticed nothing.
+func (o *outlet) Crowded() bool { return o != nil && o.gather.crowded.Load() }
+
+// Crowd notes that the program's own work keeps the processors busy, until those say otherwise who step back here, and nobody does before
+// the given time.
+func (o *outlet) Crowd(until time.Time) {
+	if o == nil || o.Crowded() && until.IsZero() {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.gather.crowded.Store(true)
+	if until.After(o.gather.until) {
+		o.gather.until = until
 	}
 }
 
@@ -140,7 +158,7 @@ func (o *outlet) push() {
 		o.writing = false
 		o.held -= n
 		o.drained.Broadcast()
-		o.release(n)
+		o.Release(n)
 		switch {
 		case err != nil:
 			o.giveUp(err)
@@ -154,4 +172,14 @@ func (o *outlet) push() {
 	if o.closed && !o.writing && o.err == nil {
 		_ = o.Conn.Close()
 	}
+}
+
+// Ready reports whether requests may be put into it: its handshake is over, and the broker was told of what is subscribed.
+func (o *outlet) Ready() bool { return o.ready.Load() }
+
+// prepare makes it ready. A connection is made under the same lock of nats.go's that its state is changed under.
+func (o *outlet) prepare() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ready.Store(o.plain)
 }

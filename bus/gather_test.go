@@ -28,10 +28,10 @@ func putter(t *testing.T) (*outlet, net.Conn) {
 // post puts a message as a call does.
 func post(t *testing.T, o *outlet, head, body string) {
 	t.Helper()
-	for !o.reserve(len(head) + len(body) + 2) {
+	for !o.Reserve(len(head) + len(body) + 2) {
 		time.Sleep(time.Millisecond)
 	}
-	_, err := o.put([]byte(head), []byte(body), time.Now())
+	_, err := o.Put([]byte(head), []byte(body), time.Now())
 	assert.NoError(t, err)
 }
 
@@ -109,8 +109,8 @@ func TestPutDoesNotWaitForThePeer(t *testing.T) {
 	o, far := putter(t)
 	body := noise(straight)
 	want := 0
-	for o.reserve(len(body) + 2) {
-		_, err := o.put(nil, body, time.Now())
+	for o.Reserve(len(body) + 2) {
+		_, err := o.Put(nil, body, time.Now())
 		assert.NoError(t, err)
 		want += len(body) + 2
 	}
@@ -127,10 +127,10 @@ func TestPutDoesNotWaitForThePeer(t *testing.T) {
 func TestPutIntoWhatIsGone(t *testing.T) {
 	o, _ := putter(t)
 	o.down(false) // its reader met the end
-	_, err := o.put([]byte("x"), nil, time.Now())
+	_, err := o.Put([]byte("x"), nil, time.Now())
 	assert.ErrorIs(t, err, nats.ErrDisconnected)
 	assert.NoError(t, o.Close())
-	_, err = o.put([]byte("x"), nil, time.Now())
+	_, err = o.Put([]byte("x"), nil, time.Now())
 	assert.ErrorIs(t, err, net.ErrClosed)
 	o.mu.Lock()
 	assert.Equal(t, len(o.buf), 0)
@@ -153,20 +153,20 @@ func TestPutBeforeClose(t *testing.T) {
 func TestStepsBackWhileItIsWorthIt(t *testing.T) {
 	now := time.Now()
 	var g gatherer
-	g.judge(now, tooLong, tooLong, 0)
+	g.Judge(now, tooLong, tooLong, 0)
 	assert.True(t, !now.Before(g.until), "not too long")
-	g.judge(now, 2*time.Millisecond, tooLong, 200)
+	g.Judge(now, 2*time.Millisecond, tooLong, 200)
 	assert.True(t, !now.Before(g.until), "long, and worth it")
-	g.judge(now, 2*time.Millisecond, tooLong, 1)
+	g.Judge(now, 2*time.Millisecond, tooLong, 1)
 	assert.Equal(t, g.until.Sub(now), leastRest, "neither")
 	for range 20 {
-		g.judge(now, 2*time.Millisecond, tooLong, 1)
+		g.Judge(now, 2*time.Millisecond, tooLong, 1)
 	}
 	assert.Equal(t, g.until.Sub(now), mostRest)
 	for range 40 {
-		g.judge(now, tooLong, tooLong, 0)
+		g.Judge(now, tooLong, tooLong, 0)
 	}
-	g.judge(now, 2*time.Millisecond, tooLong, 1)
+	g.Judge(now, 2*time.Millisecond, tooLong, 1)
 	assert.Equal(t, g.until.Sub(now), leastRest, "forgotten")
 }
 
@@ -174,9 +174,9 @@ func TestStepsBackWhileItIsWorthIt(t *testing.T) {
 func TestGatheredFramesCountByTheirCalls(t *testing.T) {
 	o := newOutlet(&pieces{end: io.EOF}, time.Minute)
 	o.up.Store(true)
-	assert.True(t, o.hold())
-	assert.NoError(t, o.write([]byte("PUB x 1\r\n"), []byte("a"), 32))
-	_, err := o.put([]byte("PUB x 1\r\n"), []byte("b"), time.Now())
+	assert.True(t, o.Hold())
+	assert.NoError(t, o.PutFrame([]byte("PUB x 1\r\n"), []byte("a"), 32))
+	_, err := o.Put([]byte("PUB x 1\r\n"), []byte("b"), time.Now())
 	assert.NoError(t, err)
 	assert.Equal(t, o.frames, 33)
 }

@@ -60,10 +60,10 @@ func BenchmarkOutlet(b *testing.B) {
 	size := len(head) + len(body) + 2
 	put := func(b *testing.B, o *outlet) {
 		b.Helper()
-		for !o.reserve(size) {
+		for !o.Reserve(size) {
 			time.Sleep(10 * time.Microsecond)
 		}
-		_, err := o.put(head, body, time.Now())
+		_, err := o.Put(head, body, time.Now())
 		assert.NoError(b, err)
 	}
 	for name, over := range map[string]func(b *testing.B, near, far net.Conn) (*outlet, io.Reader){

@@ -99,8 +99,8 @@ func (op *operation) leave() <-chan struct{} {
 
 // connections counts those that were made, each before it has its subscriptions.
 func (b *Bus) connections() uint64 {
-	if b.up.latest.Load() != nil {
-		return b.up.made.Load()
+	if b.up.Latest() != nil {
+		return b.up.Epoch()
 	}
 	return b.nc.Stats().Reconnects
 }

@@ -5,8 +5,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 // A server that is about to end says so (a "lame duck") and some time later closes its connections, whatever is on its way
@@ -22,18 +20,6 @@ const (
 	moveQuiet  = time.Second     // for the calls under way; those to services that ack nothing may take longer
 	moveTime   = 2 * time.Second // for the new connection
 )
-
-// retire returns a handler of a server's notice that it is about to end, before the user's own.
-func (u *uplink) retire(told nats.ConnHandler) nats.ConnHandler {
-	return func(nc *nats.Conn) {
-		if move := u.leaving.Load(); move != nil {
-			go (*move)()
-		}
-		if told != nil {
-			told(nc)
-		}
-	}
-}
 
 // hold keeps a call back until the gate opens, or its time is up.
 func hold(gate <-chan struct{}, deadline time.Time, done <-chan struct{}) {
@@ -52,15 +38,15 @@ func (b *Bus) move() {
 		return
 	}
 	defer b.moving.Store(false)
-	epoch := b.up.epoch()
-	if b.lingers(rand.N(moveSpread), func() bool { return b.up.epoch() != epoch || !b.connected() }) {
+	epoch := b.up.Epoch()
+	if b.lingers(rand.N(moveSpread), func() bool { return b.up.Epoch() != epoch || !b.connected() }) {
 		return // it has moved
 	}
 	b.report(slog.LevelInfo, "moves to another server: this one is about to end", slog.String("server", b.nc.ConnectedUrlRedacted()))
 	gate := make(chan struct{})
-	b.up.gate.Store(&gate)
+	b.gate.Store(&gate)
 	defer close(gate)
-	defer b.up.gate.Store(nil)
+	defer b.gate.Store(nil)
 	b.lingers(moveQuiet, func() bool { return !b.mux.waits() })
 
 	b.mu.Lock()
@@ -82,7 +68,7 @@ func (b *Bus) move() {
 	waitAll(late, lefts)
 	_ = b.nc.ForceReconnect() // it fails where the connection is closed
 	b.rejoin(ops)
-	b.lingers(moveTime, func() bool { return b.up.epoch() != epoch && b.connected() })
+	b.lingers(moveTime, func() bool { return b.up.Epoch() != epoch && b.connected() })
 }
 
 // rejoin subscribes operations again that are still served.

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	maxWaiting = 4 << 20                // bytes that wait to be written, see reserve
+	maxWaiting = 4 << 20                // bytes that wait to be written, see Reserve
 	maxHeld    = 2 * maxWaiting         // bytes that wait before Write does, too
 	writeChunk = 64 << 10               // bytes that have the patience of one write
 	stuckAfter = 500 * time.Millisecond // without a byte written; a busy broker takes its time, too
@@ -31,8 +31,7 @@ const (
 // A network that takes nothing for as long as the patience with one write is given up, as nats.go would do.
 type outlet struct {
 	net.Conn
-	gatherer // guarded by mu
-	poster   // as well
+	poster // guarded by mu
 	*backlog
 
 	patience time.Duration
@@ -52,19 +51,22 @@ type outlet struct {
 	takes  *atomic.Pointer[taker] // who takes what it can out of what is read, see sieve
 	sieve  sieve                  // of who reads
 	reader atomic.Pointer[reader] // that reads for nats.go; nil: it reads by itself
-	lays   atomic.Bool            // replies wait for it, see lay
+	lays   atomic.Bool            // replies wait for it, see Lay
 
 	plain bool        // what is written is the protocol itself, not covered by others than us; nats.go's lock guards it
-	ready atomic.Bool // requests may be put into it, see put
+	ready atomic.Bool // requests may be put into it, see Put
 
-	mu      sync.Mutex
-	drained sync.Cond // less is held, or nothing ever will be
-	buf     []byte
-	spare   []byte // the buffer that nobody is using
-	held    int    // bytes in buf and in the hands of who writes
-	writing bool   // drain runs, or somebody writes what was gathered
-	closed  bool
-	err     error // why it was given up
+	mu        sync.Mutex
+	drained   sync.Cond // less is held, or nothing ever will be
+	buf       []byte
+	spare     []byte // the buffer that nobody is using
+	gather    gatherer
+	frames    int  // that were put
+	gathering bool // somebody stepped back, or holds what is put
+	held      int  // bytes in buf and in the hands of who writes
+	writing   bool // drain runs, or somebody writes what was gathered
+	closed    bool
+	err       error // why it was given up
 }
 
 // backlog is what waits to be written, whatever layers it went through.
@@ -197,7 +199,7 @@ func (o *outlet) written(n int) {
 	}
 	o.held -= n
 	o.drained.Broadcast()
-	o.release(n)
+	o.Release(n)
 }
 
 // giveUp loses what waits, and lets the reader know (lock held).
@@ -330,20 +332,26 @@ func (o *outlet) stuck() bool {
 	return moved != 0 && o.age()-moved > int64(stuckAfter)
 }
 
+// Up reports whether hands were shaken, and the connection is neither closed nor lost.
+func (o *outlet) Up() bool { return o.up.Load() }
+
+// Waiting is how many bytes wait to be written.
+func (o *outlet) Waiting() int { return int(o.waiting.Load()) }
+
 func (o *outlet) age() int64 { return max(int64(time.Since(o.made)), 1) }
 
-// reserve takes a place for n bytes that are about to be written, if there is room; release gives it back. A message of any
+// Reserve takes a place for n bytes that are about to be written, if there is room; Release gives it back. A message of any
 // size finds room while less than half is taken.
-func (o *outlet) reserve(n int) bool {
+func (o *outlet) Reserve(n int) bool {
 	size := int64(n)
 	if o.waiting.Add(size) <= max(maxWaiting, maxWaiting/2+size) {
 		return true
 	}
-	o.waiting.Add(-size) // not by release, which would let us try again
+	o.waiting.Add(-size) // not by Release, which would let us try again
 	return false
 }
 
-// await is reserve for those who find no room: they wait while the network takes something, one after the other. It fails
+// await is Reserve for those who find no room: they wait while the network takes something, one after the other. It fails
 // when it takes nothing, when the connection is lost, and when the caller has had enough. Only the one whose turn it is looks
 // for room: a hundred thousand who look would leave no time for anything else.
 func (o *outlet) await(n int, deadline time.Time, done <-chan struct{}) error {
@@ -361,7 +369,7 @@ func (o *outlet) await(n int, deadline time.Time, done <-chan struct{}) error {
 	defer tick.Stop()
 	for {
 		switch {
-		case o.reserve(n):
+		case o.Reserve(n):
 			return nil
 		case !o.up.Load():
 			return nats.ErrDisconnected
@@ -382,8 +390,8 @@ func (o *outlet) await(n int, deadline time.Time, done <-chan struct{}) error {
 // errStuck is what is wrong with a network that takes nothing any more.
 var errStuck = errors.New("too much waits to be written, and the network takes nothing of it")
 
-// release gives back what reserve took. A nil outlet has nothing to give.
-func (o *outlet) release(n int) {
+// Release gives back what Reserve took. A nil outlet has nothing to give.
+func (o *outlet) Release(n int) {
 	if o == nil {
 		return
 	}

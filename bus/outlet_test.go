@@ -217,17 +217,17 @@ func TestOutletLosesPatience(t *testing.T) {
 func TestReserve(t *testing.T) {
 	o, far := pipe(time.Second)
 	defer func() { _, _ = o.Close(), far.Close() }()
-	assert.True(t, o.reserve(100<<20), "a message of any size, when nothing waits")
-	assert.True(t, !o.reserve(1), "but nothing beside it")
-	o.release(100 << 20)
-	assert.True(t, o.reserve(maxWaiting/2))
-	assert.True(t, o.reserve(maxWaiting), "up to half is as good as nothing")
-	o.release(maxWaiting)
-	assert.True(t, o.reserve(maxWaiting/2))
-	assert.True(t, !o.reserve(1))
-	o.release(maxWaiting)
+	assert.True(t, o.Reserve(100<<20), "a message of any size, when nothing waits")
+	assert.True(t, !o.Reserve(1), "but nothing beside it")
+	o.Release(100 << 20)
+	assert.True(t, o.Reserve(maxWaiting/2))
+	assert.True(t, o.Reserve(maxWaiting), "up to half is as good as nothing")
+	o.Release(maxWaiting)
+	assert.True(t, o.Reserve(maxWaiting/2))
+	assert.True(t, !o.Reserve(1))
+	o.Release(maxWaiting)
 	assert.Equal(t, o.waiting.Load(), int64(0))
-	(*outlet)(nil).release(1) // where there is no outlet there was nothing to reserve
+	(*outlet)(nil).Release(1) // where there is no outlet there was nothing to reserve
 }
 
 // A peer that says nothing is given up. One whose words nobody reads, since this process is busy, is not.

@@ -295,11 +295,11 @@ func (x *parcel) publish(ctx context.Context, to, reply string, h wire.Headers, 
 		limit = time.Now().Add(parcelPatience)
 	}
 	size := len(body) + wire.Size(h)
-	place, _, err := x.bus.up.admit(size, limit, ctx.Done())
+	place, _, err := x.bus.up.Admit(size, limit, ctx.Done())
 	if err != nil {
 		return x.bus.noPlace(ctx, err)
 	}
-	defer place.release(size)
+	defer place.Release(size)
 	if err := x.bus.nc.PublishMsg(&nats.Msg{Subject: to, Reply: reply, Header: nats.Header(h), Data: body}); err != nil {
 		return x.bus.sendError(err, size)
 	}

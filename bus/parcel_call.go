@@ -75,7 +75,7 @@ func (x *clientParcel) announce(ctx context.Context) error {
 		return err
 	}
 	x.self = string(r.token())
-	if b.up.lost.Load() >= r.epoch { // what is sent from now on nobody would call lost
+	if b.up.Lost(r.epoch) { // what is sent from now on nobody would call lost
 		return b.sendError(nats.ErrDisconnected, 0)
 	}
 	return x.publish(ctx, r.to, x.self, h, nil)

@@ -37,7 +37,7 @@ func (op *operation) newParcel(ctx context.Context, c *endpoint.Call) *serverPar
 	if op.control == "" {
 		return nil
 	}
-	x := &serverParcel{op: op, c: c, epoch: op.bus.up.epoch()}
+	x := &serverParcel{op: op, c: c, epoch: op.bus.up.Epoch()}
 	x.prepare(op.bus, endpoint.InvalidArgument)
 	op.bus.streams.enter(x)
 	return x

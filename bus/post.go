@@ -2,11 +2,11 @@ package bus
 
 import "time"
 
-// Who sends one message after the other would pay for a system call each. Where they come fast, post only appends, and writes when
+// Who sends one message after the other would pay for a system call each. Where they come fast, Post only appends, and writes when
 // there is much, when who sends has to wait, and every now and then:
 //
-//	post ──► buf ──► seldom: written at once
-//	          └────► often: when it is full, flush, or after lag
+//	Post ──► buf ──► seldom: written at once
+//	          └────► often: when it is full, Flush, or after lag
 
 const (
 	plenty = 32 << 10               // bytes that are worth a system call
@@ -23,8 +23,8 @@ type poster struct {
 	timer  *time.Timer
 }
 
-// post is put for who has more to say soon.
-func (o *outlet) post(head, body []byte) error {
+// Post is Put for who has more to say soon.
+func (o *outlet) Post(head, body []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering {
@@ -62,8 +62,8 @@ func (o *outlet) look() {
 	}
 }
 
-// flush writes what was posted.
-func (o *outlet) flush() {
+// Flush writes what was posted. A nil outlet has nothing to write.
+func (o *outlet) Flush() {
 	if o == nil {
 		return
 	}
@@ -74,8 +74,8 @@ func (o *outlet) flush() {
 	}
 }
 
-// lay is put for a reply of who reads, who has more to say soon and lays off then. Room is reserved.
-func (o *outlet) lay(head, body []byte) error {
+// Lay is Put for a reply of who reads, who has more to say soon and lays off then. Room is reserved.
+func (o *outlet) Lay(head, body []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering || o.lays.Load() && len(o.buf) < plenty {
@@ -85,8 +85,11 @@ func (o *outlet) lay(head, body []byte) error {
 	return nil
 }
 
+// Lays reports whether who reads has replies to lay.
+func (o *outlet) Lays() bool { return o.lays.Load() }
+
 // layOff writes what was laid.
 func (o *outlet) layOff() {
 	o.lays.Store(false)
-	o.flush()
+	o.Flush()
 }

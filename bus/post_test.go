@@ -38,10 +38,10 @@ func TestPost(t *testing.T) {
 	go func() {
 		for i := range n {
 			head := strconv.AppendInt([]byte("HPUB "), int64(i), 10)
-			for !o.reserve(len(head) + len(" body\r\n")) {
+			for !o.Reserve(len(head) + len(" body\r\n")) {
 				time.Sleep(time.Millisecond)
 			}
-			assert.NoError(t, o.post(head, []byte(" body")))
+			assert.NoError(t, o.Post(head, []byte(" body")))
 		}
 	}()
 	for i := range n {
@@ -62,12 +62,12 @@ func TestPostShares(t *testing.T) {
 	o.fast = burst // and nobody looks
 	go func() {
 		for range n {
-			for !o.reserve(size) {
+			for !o.Reserve(size) {
 				time.Sleep(time.Millisecond)
 			}
-			assert.NoError(t, o.post(nil, body))
+			assert.NoError(t, o.Post(nil, body))
 		}
-		o.flush()
+		o.Flush()
 	}()
 	for range n {
 		assert.True(t, far.Scan())
@@ -84,8 +84,8 @@ func TestPostAlone(t *testing.T) {
 		o.mu.Lock()
 		o.posted = time.Time{} // the last one was long ago
 		o.mu.Unlock()
-		assert.True(t, o.reserve(10))
-		assert.NoError(t, o.post([]byte("12345678"), nil))
+		assert.True(t, o.Reserve(10))
+		assert.NoError(t, o.Post([]byte("12345678"), nil))
 		assert.Equal(t, o.waiting.Load(), int64(0))
 		assert.True(t, far.Scan())
 	}
@@ -98,18 +98,18 @@ func TestPostAndFlush(t *testing.T) {
 		o.mu.Lock()
 		o.fast = burst // they come fast, and nobody looks
 		o.mu.Unlock()
-		assert.True(t, o.reserve(10))
-		assert.NoError(t, o.post([]byte("12345678"), nil))
+		assert.True(t, o.Reserve(10))
+		assert.NoError(t, o.Post([]byte("12345678"), nil))
 		assert.Equal(t, o.waiting.Load(), int64(10))
 	}
 	post()
-	o.flush()
+	o.Flush()
 	assert.Equal(t, o.waiting.Load(), int64(0))
 	assert.True(t, far.Scan())
 	post()
 	assert.NoError(t, o.Close())
 	assert.True(t, far.Scan())
-	assert.ErrorIs(t, o.post([]byte("late"), nil), net.ErrClosed)
+	assert.ErrorIs(t, o.Post([]byte("late"), nil), net.ErrClosed)
 	var none *outlet
-	none.flush()
+	none.Flush()
 }

@@ -128,7 +128,7 @@ func (p *peers) wake(at time.Time) {
 // probe asks each instance whose turn it is.
 func (p *peers) probe() {
 	var due []*peer
-	epoch, now := p.bus.up.epoch(), time.Now()
+	epoch, now := p.bus.up.Epoch(), time.Now()
 	p.mu.Lock()
 	if p.wakes = (time.Time{}); p.ended {
 		p.mu.Unlock()

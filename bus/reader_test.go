@@ -313,8 +313,8 @@ func TestOutletLays(t *testing.T) {
 	o.attempt = c.attempt
 	o.up.Store(true)
 	lay := func(s string) {
-		assert.True(t, o.reserve(len("PUB \r\n")+len(s)))
-		assert.NoError(t, o.lay([]byte("PUB "), []byte(s)))
+		assert.True(t, o.Reserve(len("PUB \r\n")+len(s)))
+		assert.NoError(t, o.Lay([]byte("PUB "), []byte(s)))
 	}
 	lay("alone")
 	assert.Equal(t, c.writes, []string{"PUB alone\r\n"})

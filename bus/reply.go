@@ -105,29 +105,29 @@ func (b *Bus) reply(to *recipient, h wire.Headers, body []byte) error {
 		return nil
 	}
 	size := len(body) + wire.Size(h)
-	place, _, err := b.up.admit(size, to.until(), nil)
+	place, _, err := b.up.Admit(size, to.until(), nil)
 	if err != nil {
 		return b.keep(err, *to, h, body)
 	}
-	defer place.release(size)
+	defer place.Release(size)
 	return b.keep(b.publish(to.subject, h, body), *to, h, body)
 }
 
 // lay publishes a reply together with others that who reads has, past nats.go; false if it is none of these, or can't be.
 func (b *Bus) lay(subject string, body []byte) bool {
-	o := b.up.latest.Load()
-	if o == nil || !o.lays.Load() || len(body) >= straight || !b.puts(o, len(body)) {
+	o := b.up.Latest()
+	if o == nil || !o.Lays() || len(body) >= straight || !b.puts(o, len(body)) {
 		return false
 	}
 	var room [128]byte
 	head := append(append(append(room[:0], "PUB "...), subject...), ' ')
 	head = append(strconv.AppendInt(head, int64(len(body)), 10), "\r\n"...)
 	size := len(head) + len(body) + len("\r\n")
-	if !o.reserve(size) {
+	if !o.Reserve(size) {
 		return false
 	}
-	if o.lay(head, body) != nil {
-		o.release(size)
+	if o.Lay(head, body) != nil {
+		o.Release(size)
 		return false
 	}
 	return true
@@ -182,7 +182,7 @@ func (b *Bus) replyError(to recipient, e *endpoint.Error, app wire.Headers) {
 		if err != nil {
 			return err
 		}
-		if err = b.up.away(); err == nil {
+		if err = b.unreachable(); err == nil {
 			err = b.publish(to.subject, h, body)
 		}
 		return b.keep(err, to, h, body)

@@ -12,6 +12,9 @@ import (
 	"postbus.example/internal/wire"
 )
 
+// straight is from how many bytes on a request is not worth copying once more.
+const straight = 8 << 10
+
 // sending is what is sent of one attempt, and until when. It stands on the stack of its call while that waits, so it has nothing
 // that is only of use before.
 type sending struct {
@@ -62,7 +65,7 @@ func (m *replyMux) discard(r *sending) {
 	d := r.draft
 	r.draft = nil
 	if d.held != nil {
-		d.held.let()
+		d.held.Let()
 		d.held = nil
 	}
 	m.drafts.Put(d)
@@ -88,7 +91,7 @@ func (p *proxy) transmit(ctx context.Context, c *endpoint.Call, r *sending) erro
 	if h != nil || len(r.body) >= straight || r.to != p.subject || !p.bus.puts(place, len(r.body)) {
 		return p.publish(place, r, h)
 	}
-	if r.now, err = place.put(r.draft.line, r.body, r.now); err != nil {
+	if r.now, err = place.Put(r.draft.line, r.body, r.now); err != nil {
 		return p.bus.unput(place, r, err)
 	}
 	r.sent = true
@@ -105,12 +108,12 @@ func (r *sending) weight(h wire.Headers) int {
 //go:noinline
 func (p *proxy) place(ctx context.Context, r *sending, h wire.Headers) (*outlet, error) {
 	weight := r.weight(h)
-	place, waited, err := p.bus.up.admit(weight, r.deadline, r.done)
+	place, waited, err := p.bus.up.Admit(weight, r.deadline, r.done)
 	if err != nil {
 		return nil, p.bus.noPlace(ctx, err)
 	}
-	if p.bus.up.lost.Load() >= r.epoch { // what is sent from now on nobody would call lost
-		place.release(weight)
+	if p.bus.up.Lost(r.epoch) { // what is sent from now on nobody would call lost
+		place.Release(weight)
 		return nil, p.bus.sendError(nats.ErrDisconnected, 0)
 	}
 	if waited {
@@ -123,7 +126,7 @@ func (p *proxy) place(ctx context.Context, r *sending, h wire.Headers) (*outlet,
 //
 //go:noinline
 func (p *proxy) publish(place *outlet, r *sending, h wire.Headers) (err error) {
-	defer place.release(r.weight(h))
+	defer place.Release(r.weight(h))
 	token := string(r.token())
 	if h == nil {
 		err = p.bus.nc.PublishRequest(r.to, token, r.body)
@@ -140,13 +143,13 @@ func (p *proxy) publish(place *outlet, r *sending, h wire.Headers) (err error) {
 //
 //go:noinline
 func (b *Bus) unput(place *outlet, r *sending, err error) error {
-	place.release(r.weight(nil))
+	place.Release(r.weight(nil))
 	return b.sendError(err, len(r.body))
 }
 
 // puts reports whether a message of so many bytes goes into the outlet past nats.go.
 func (b *Bus) puts(o *outlet, size int) bool {
-	if o == nil || !o.ready.Load() || int64(size) > b.maxPayload.Load() {
+	if o == nil || !o.Ready() || int64(size) > b.maxPayload.Load() {
 		return false
 	}
 	return !b.denials.shared.Load() || b.passedOn() // behind what its user published

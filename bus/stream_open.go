@@ -21,7 +21,7 @@ var streamWords = map[endpoint.Kind]string{
 func (x *clientStream) open(ctx context.Context, body []byte, mediaType string) error {
 	b := x.bus
 	now := time.Now()
-	if gate := b.up.gate.Load(); gate != nil {
+	if gate := b.gate.Load(); gate != nil {
 		limit := x.until
 		if limit.IsZero() {
 			limit = now.Add(b.timeout)
@@ -32,7 +32,7 @@ func (x *clientStream) open(ctx context.Context, body []byte, mediaType string) 
 	if ctx.Err() != nil {
 		return endpoint.ContextError(ctx).WithOutcome(endpoint.NotSent)
 	}
-	epoch := b.up.epoch()
+	epoch := b.up.Epoch()
 	slot, secret := b.mux.open(request{x.subj, now, epoch}, x.deliver)
 	if slot == nil {
 		return b.ended()
@@ -98,12 +98,12 @@ func (x *clientStream) request(ctx context.Context, token string, h wire.Headers
 		limit = time.Now().Add(b.timeout)
 	}
 	size := len(body) + wire.Size(h) + len(token)
-	place, _, err := b.up.admit(size, limit, ctx.Done())
+	place, _, err := b.up.Admit(size, limit, ctx.Done())
 	if err != nil {
 		return b.noPlace(ctx, err)
 	}
-	defer place.release(size)
-	if b.up.lost.Load() >= epoch { // what is sent from now on nobody would call lost
+	defer place.Release(size)
+	if b.up.Lost(epoch) { // what is sent from now on nobody would call lost
 		return b.sendError(nats.ErrDisconnected, 0)
 	}
 	if err := b.nc.PublishMsg(&nats.Msg{Subject: x.subj, Reply: token, Header: nats.Header(h), Data: body}); err != nil {

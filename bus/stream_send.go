@@ -34,7 +34,7 @@ func (l *line) turn(ctx context.Context, capped bool) (seq uint64, to string, er
 		case capped:
 			return 0, "", errCapped
 		}
-		l.bus.up.latest.Load().flush()
+		l.bus.up.Latest().Flush()
 		select {
 		case <-l.clear:
 		case <-l.ended:
@@ -79,7 +79,7 @@ func (l *line) itemHeaders(seq uint64, mediaType string) wire.Headers {
 // express sends an item that has a number and nothing else past nats.go; false where that can't be.
 func (l *line) express(ctx context.Context, to string, seq uint64, body []byte) (done bool, err error) {
 	b := l.bus
-	o := b.up.latest.Load()
+	o := b.up.Latest()
 	if len(body) >= straight || !b.puts(o, len(body)+maxItemHead) {
 		return false, nil
 	}
@@ -91,12 +91,12 @@ func (l *line) express(ctx context.Context, to string, seq uint64, body []byte) 
 	size := len(l.room) + len(body) + len("\r\n")
 	place, err := l.place(ctx, size)
 	if err == nil && place != o { // the connection is another, and not ready yet
-		place.release(size)
+		place.Release(size)
 		return false, nil
 	}
 	if err == nil {
-		if err = o.post(l.room, body); err != nil {
-			o.release(size)
+		if err = o.Post(l.room, body); err != nil {
+			o.Release(size)
 		}
 	}
 	return true, err
@@ -104,10 +104,10 @@ func (l *line) express(ctx context.Context, to string, seq uint64, body []byte) 
 
 // place takes room for a message. While the connection has none it waits: that is how a slow network holds back who sends.
 func (l *line) place(ctx context.Context, size int) (*outlet, error) {
-	if o := l.bus.up.latest.Load(); o != nil && o.up.Load() && o.reserve(size) {
+	if o := l.bus.up.Latest(); o != nil && o.Up() && o.Reserve(size) {
 		return o, nil
 	}
-	o, _, err := l.bus.up.admit(size, time.Now().Add(time.Minute), ctx.Done())
+	o, _, err := l.bus.up.Admit(size, time.Now().Add(time.Minute), ctx.Done())
 	return o, err
 }
 
@@ -118,7 +118,7 @@ func (l *line) publish(ctx context.Context, to string, h wire.Headers, body []by
 	if err != nil {
 		return err
 	}
-	defer place.release(size)
+	defer place.Release(size)
 	l.library = true
 	return l.bus.nc.PublishMsg(&nats.Msg{Subject: to, Header: nats.Header(h), Data: body})
 }

@@ -40,7 +40,7 @@ func (op *operation) runStream(j job) {
 	c := endpoint.NewCall(op.spec, op.subject, endpoint.ServerSide)
 	c.SetReceived(j.received)
 	c.SetInstance(op.bus.id)
-	x := &serverStream{op: op, c: c, j: &j, epoch: op.bus.up.epoch()}
+	x := &serverStream{op: op, c: c, j: &j, epoch: op.bus.up.Epoch()}
 	x.prepare(op.bus, endpoint.InvalidArgument, func(err error) { c.Cancel(err) })
 	x.to = j.msg.Reply
 	var failed *endpoint.Error
@@ -314,7 +314,7 @@ func (b *Bus) sendEnd(to recipient, h wire.Headers, count uint64, e *endpoint.Er
 	}
 	err := wire.WriteEnd(h, count, e, trailer)
 	if err == nil {
-		if err = b.up.away(); err == nil {
+		if err = b.unreachable(); err == nil {
 			err = b.publish(to.subject, h, nil)
 		}
 		err = b.keep(err, to, h, nil)
@@ -323,7 +323,7 @@ func (b *Bus) sendEnd(to recipient, h wire.Headers, count uint64, e *endpoint.Er
 		b.report(slog.LevelError, "end of a stream not sent", slog.Any("error", err))
 		return
 	}
-	if strings.HasPrefix(to.subject, wire.ImportRoot+".") && b.up.away() == nil {
+	if strings.HasPrefix(to.subject, wire.ImportRoot+".") && b.unreachable() == nil {
 		_ = b.nc.Publish(to.subject, nil) // frees the import's mapping
 	}
 }

@@ -1,9 +1,7 @@
 package bus
 
 import (
-	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"sync/atomic"
 	"time"
@@ -24,17 +22,15 @@ type uplink struct {
 	latest   atomic.Pointer[outlet]
 	silence  atomic.Bool // nobody answered when it last dialled
 
-	made, lost atomic.Uint64                      // the latest epoch that began, and the latest known to be over
-	severed    atomic.Pointer[func(uint64, bool)] // is told when one is
+	made, lost atomic.Uint64 // the latest epoch that began, and the latest known to be over
 
-	takes atomic.Pointer[taker] // who takes what it can out of what is read
-
-	leaving atomic.Pointer[func()]        // is told when the server is about to end
-	gate    atomic.Pointer[chan struct{}] // closed when calls may go on; nil while they may
+	takes   atomic.Pointer[taker]              // who takes what it can out of what is read
+	severed atomic.Pointer[func(uint64, bool)] // is told when an epoch is over
+	leaving atomic.Pointer[func()]             // is told when the server is about to end
 }
 
-// option is the last of the options of a connection: a dialer of the user's stays, and their timeouts bound ours.
-func (u *uplink) option(o *nats.Options) error {
+// Option is the last of the options of a connection: a dialer of the user's stays, and their timeouts bound ours.
+func (u *uplink) Option(o *nats.Options) error {
 	if o.Dialer == nil {
 		o.Dialer = &net.Dialer{Timeout: o.Timeout, Control: boundSilence}
 	}
@@ -52,6 +48,26 @@ func (u *uplink) option(o *nats.Options) error {
 	o.LameDuckModeHandler = u.retire(o.LameDuckModeHandler)
 	o.CustomDialer = u
 	return nil
+}
+
+// Attach has a bus take what it can of what is read, and be told of each epoch that is over and whether this end closed the
+// connection, and when the server is about to end. It is told by a goroutine of its own.
+func (u *uplink) Attach(takes taker, severed func(epoch uint64, closed bool), leaving func()) {
+	u.takes.Store(&takes)
+	u.severed.Store(&severed)
+	u.leaving.Store(&leaving)
+}
+
+// retire returns a handler of a server's notice that it is about to end, before the user's own.
+func (u *uplink) retire(told nats.ConnHandler) nats.ConnHandler {
+	return func(nc *nats.Conn) {
+		if leaving := u.leaving.Load(); leaving != nil {
+			go (*leaving)()
+		}
+		if told != nil {
+			told(nc)
+		}
+	}
 }
 
 // Dial implements nats.CustomDialer.
@@ -77,36 +93,25 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
-// admit takes a place for n bytes that are about to be published, to be released afterwards. There is nothing to take, and
+// Latest is the connection that was made last, nil where it is none of ours.
+func (u *uplink) Latest() *outlet { return u.latest.Load() }
+
+// Admit takes a place for n bytes that are about to be published, to be released afterwards. There is nothing to take, and
 // nil returned, where the connection is none of ours. It says whether it took time. What it refuses was not sent.
-func (u *uplink) admit(n int, deadline time.Time, done <-chan struct{}) (o *outlet, waited bool, err error) {
+func (u *uplink) Admit(n int, deadline time.Time, done <-chan struct{}) (o *outlet, waited bool, err error) {
 	o = u.latest.Load()
 	switch {
 	case o == nil:
 		return nil, false, nil
 	case !o.up.Load(): // nats.go would say the same, but when it has dialled
 		return nil, false, nats.ErrDisconnected
-	case o.reserve(n):
+	case o.Reserve(n):
 		return o, false, nil
 	}
 	if err = o.await(n, deadline, done); err != nil {
 		return nil, true, err
 	}
 	return o, true, nil
-}
-
-// away is why nothing can be sent just now, nil where it may well be.
-func (u *uplink) away() error {
-	if o := u.latest.Load(); o != nil && !o.up.Load() {
-		return nats.ErrDisconnected
-	}
-	return nil
-}
-
-// crowded reports whether the program's own work keeps the processors busy, as far as those who send have noticed.
-func (u *uplink) crowded() bool {
-	o := u.latest.Load()
-	return o != nil && o.crowded.Load()
 }
 
 // SkipTLSHandshake is asked by nats.go when it is about to put TLS on the connection that it just dialled. It does so itself
@@ -122,52 +127,4 @@ func (u *uplink) SkipTLSHandshake() bool {
 	}
 	config := u.tls.at(u.address)
 	return config != nil && o.secure(config)
-}
-
-// resolver dials as nats.go does by itself: the addresses of a name in random order, its timeout shared among them.
-type resolver struct {
-	dialer    *net.Dialer
-	literal   bool // names are the dialer's business
-	inOrder   bool
-	multipath *bool
-}
-
-// Dial implements nats.CustomDialer.
-func (r *resolver) Dial(network, address string) (c net.Conn, err error) {
-	addrs := r.resolve(address)
-	d := *r.dialer
-	d.Timeout /= time.Duration(len(addrs))
-	if r.multipath != nil {
-		d.SetMultipathTCP(*r.multipath)
-	}
-	for _, a := range addrs {
-		if c, err = d.Dial(network, a); err == nil {
-			return c, nil
-		}
-	}
-	return nil, err
-}
-
-// resolve returns the addresses of a name with a port; the name itself when nobody knows it.
-func (r *resolver) resolve(address string) []string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || r.literal || net.ParseIP(host) != nil {
-		return []string{address}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	if r.dialer.Timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, r.dialer.Timeout)
-	}
-	defer cancel()
-	addrs, err := net.DefaultResolver.LookupHost(ctx, host)
-	if err != nil || len(addrs) == 0 {
-		return []string{address}
-	}
-	for i, a := range addrs {
-		addrs[i] = net.JoinHostPort(a, port)
-	}
-	if !r.inOrder {
-		rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
-	}
-	return addrs
 }

@@ -33,7 +33,7 @@ func verdict(msg *nats.Msg) bool {
 
 // answered takes the answer to a probe, after which older ones say nothing new. A nil message says that the mux has ended.
 func (p *peers) answered(q *peer, k *probe, m *nats.Msg) {
-	epoch := p.bus.up.epoch()
+	epoch := p.bus.up.Epoch()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m == nil || k.slot == nil {
