@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/uplink"
 	"postbus.example/internal/wire"
 )
 
@@ -35,7 +36,7 @@ type batcher struct {
 	calls       atomic.Int32 // under way that nobody has agreed on frames for
 
 	mu        sync.Mutex
-	gather    gatherer
+	gather    uplink.Gatherer
 	gathering bool // somebody stepped back
 	added     int  // calls, up to now
 	next      outbound
@@ -48,7 +49,7 @@ type batcher struct {
 type outbound struct {
 	data  []byte
 	batch *batch // nil: no call yet
-	place *outlet
+	place *uplink.Outlet
 	room  int    // that was reserved there
 	epoch uint64 // of the connection, the oldest of the calls'
 }
@@ -68,7 +69,7 @@ type batch struct {
 }
 
 // add puts a call into the next frame, and sees to it that it is sent; false if it is to go alone.
-func (b *batcher) add(place *outlet, room int, r *sending) bool {
+func (b *batcher) add(place *uplink.Outlet, room int, r *sending) bool {
 	token := r.token()[len(b.bus.mux.prefix):]
 	b.mu.Lock()
 	f := &b.next
@@ -105,7 +106,7 @@ func (b *batcher) add(place *outlet, room int, r *sending) bool {
 }
 
 // begin makes room for a frame like the last one (lock held).
-func (b *batcher) begin(place *outlet, epoch uint64) {
+func (b *batcher) begin(place *uplink.Outlet, epoch uint64) {
 	f := &b.next
 	f.place, f.epoch = place, epoch
 	f.batch = &batch{by: b, members: make([]member, 0, max(b.many, 1))}
@@ -138,7 +139,7 @@ func (b *batcher) most() int { return min(wire.MaxBatch, int(b.bus.maxPayload.Lo
 // stepBack lets others add their calls (lock held). Frames that become full meanwhile wait in the outlet, so that one system call
 // writes them all: held says that the caller is to let it write. Who would go alone, which costs as much as a whole frame, steps back
 // once more, and needs not do so at the outlet.
-func (b *batcher) stepBack(place *outlet, r *sending) (held bool) {
+func (b *batcher) stepBack(place *uplink.Outlet, r *sending) (held bool) {
 	before := b.added
 	b.gathering = true
 	b.mu.Unlock()

@@ -27,6 +27,7 @@ import (
 
 	"postbus.example/codec"
 	"postbus.example/endpoint"
+	"postbus.example/internal/uplink"
 )
 
 // Bus serves and calls endpoints over one NATS connection. It is safe for concurrent use. The zero value is not usable:
@@ -35,7 +36,7 @@ type Bus struct {
 	*config
 	nc    *nats.Conn
 	owned bool
-	up    *uplink // without connections where they are none of ours
+	up    *uplink.Uplink // without connections where they are none of ours
 	id    string
 	mux   *replyMux
 
@@ -106,7 +107,7 @@ func Connect(url string, opts ...Option) (*Bus, error) {
 	if err != nil {
 		return nil, err
 	}
-	up := &uplink{}
+	up := &uplink.Uplink{}
 	nc, err := nats.Connect(url, slices.Concat(connDefaults(c), c.nats, []nats.Option{c.lend, up.Option, c.hear})...)
 	if err != nil {
 		return nil, connectError(err, "connect to "+redact(url))
@@ -138,9 +139,9 @@ func New(nc *nats.Conn, opts ...Option) (*Bus, error) {
 }
 
 // newBus makes a bus on a connection, which it owns if it comes with its uplink.
-func newBus(nc *nats.Conn, c *config, up *uplink) (*Bus, error) {
+func newBus(nc *nats.Conn, c *config, up *uplink.Uplink) (*Bus, error) {
 	b := &Bus{
-		config: c, nc: nc, owned: up != nil, up: cmp.Or(up, &uplink{}), id: newID(),
+		config: c, nc: nc, owned: up != nil, up: cmp.Or(up, &uplink.Uplink{}), id: newID(),
 		served: map[string]*operation{}, services: map[string]*service{}, roots: map[string]*root{}, leaving: map[*operation]bool{}, drained: make(chan struct{}),
 		acked: newLedger(), kept: kept{wake: make(chan struct{}, 1)}, buffers: nc.Opts.ReconnectBufSize >= 0,
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/uplink"
 	"postbus.example/internal/wire"
 )
 
@@ -99,7 +100,7 @@ const (
 
 // offer is push for who reads. It refuses nothing: where one of the jobs would be, it takes none of them. What it returns has
 // to be run inline then.
-func (d *dispatcher) offer(jobs ...job) (runs runner, ok bool) {
+func (d *dispatcher) offer(jobs ...job) (runs uplink.Runner, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed || d.n+len(jobs) > d.most() {

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/uplink"
 	"postbus.example/internal/wire"
 )
 
@@ -60,9 +61,9 @@ func oversize(h wire.Headers) *endpoint.Error {
 // noPlace turns what the uplink refuses into an error of the call: nothing was sent.
 func (b *Bus) noPlace(ctx context.Context, err error) *endpoint.Error {
 	switch {
-	case errors.Is(err, errStuck):
+	case errors.Is(err, uplink.ErrStuck):
 		return endpoint.ResourceExhausted.Wrap(err, err.Error()).WithReason(endpoint.ReasonWriteBacklog).
-			WithRetryAfter(stuckAfter).WithOutcome(endpoint.NotSent)
+			WithRetryAfter(uplink.StuckAfter).WithOutcome(endpoint.NotSent)
 	case errors.Is(err, nats.ErrDisconnected):
 		return b.sendError(err, 0)
 	default: // the caller's own end

@@ -29,7 +29,7 @@ func (d *dispatcher) trusted(now time.Time) bool {
 	return !t.never && t.unseen <= 0 && d.workers == 0 && d.limit > 0 && d.pace < prompt && now.After(t.until)
 }
 
-// Distrust implements runner: it is for a job that was run inline and blocks.
+// Distrust implements uplink.Runner: it is for a job that was run inline and blocks.
 func (d *dispatcher) Distrust() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -41,7 +41,7 @@ func (d *dispatcher) Distrust() {
 	t.until = now.Add(t.rest)
 }
 
-// RunInline implements runner. It runs what waits, unless somebody else does. What takes too long is left to workers. A handler that ends the
+// RunInline implements uplink.Runner. It runs what waits, unless somebody else does. What takes too long is left to workers. A handler that ends the
 // goroutine gives its place back.
 func (d *dispatcher) RunInline() {
 	d.mu.Lock()
@@ -75,7 +75,7 @@ func (d *dispatcher) RunInline() {
 	d.settle()
 }
 
-// TakeOver implements runner: workers see to what waits.
+// TakeOver implements uplink.Runner: workers see to what waits.
 func (d *dispatcher) TakeOver() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"runtime"
 	"slices"
 	"sync"
@@ -10,6 +11,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"postbus.example/codec"
+	"postbus.example/embedded"
+	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
 
@@ -179,4 +183,53 @@ func TestInlineKeepsTheLimit(t *testing.T) {
 		time.Sleep(time.Second)
 		assert.Equal(t, h.saw(), []string{"10ms inline", "1us worker"})
 	})
+}
+
+// A handler that blocks does not keep others from being read, whatever it waits for, and its endpoint has workers from then on.
+func TestReaderIsRelieved(t *testing.T) {
+	for name, blocks := range map[string]func(ctx context.Context, call endpoint.Unary[[]byte, []byte]) error{
+		"it sleeps": func(context.Context, endpoint.Unary[[]byte, []byte]) error {
+			time.Sleep(100 * time.Millisecond)
+			return nil
+		},
+		"it calls by the connection": func(ctx context.Context, call endpoint.Unary[[]byte, []byte]) error {
+			_, err := call(ctx, nil)
+			return err
+		},
+		"it ends its goroutine": func(context.Context, endpoint.Unary[[]byte, []byte]) error { runtime.Goexit(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := embedded.Start()
+			assert.NoError(t, err)
+			t.Cleanup(s.Shutdown)
+			service, client := opened(t, s.URL(), Eager(), WithoutFrames()), opened(t, s.URL(), WithoutFrames())
+			raw := endpoint.Codec(codec.Raw)
+			inside := endpoint.Caller[[]byte, []byte](service, "svc.other", raw)
+			assert.NoError(t, service.Serve("svc.other", endpoint.New(func(_ context.Context, r []byte) ([]byte, error) { return r, nil }, raw)))
+			assert.NoError(t, service.Serve("svc.blocks", endpoint.New(func(ctx context.Context, r []byte) ([]byte, error) {
+				return r, blocks(ctx, inside)
+			}, raw)))
+			other, blocked := endpoint.Caller[[]byte, []byte](client, "svc.other", raw), endpoint.Caller[[]byte, []byte](client, "svc.blocks", raw)
+			for range 3 {
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					_, err := blocked(t.Context(), nil)
+					if name == "it ends its goroutine" {
+						assert.ErrorIs(t, err, endpoint.Internal)
+						return
+					}
+					assert.NoError(t, err)
+				})
+				for range 20 {
+					_, err := other(t.Context(), []byte("x"))
+					assert.NoError(t, err)
+				}
+				wg.Wait()
+			}
+			op := (*service.taken.Load())["svc.blocks"]
+			op.jobs.mu.Lock()
+			defer op.jobs.mu.Unlock()
+			assert.True(t, op.jobs.inline.rest > 0 || name == "it ends its goroutine", "it was found to block")
+		})
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/uplink"
 	"postbus.example/internal/wire"
 )
 
@@ -44,10 +45,10 @@ func (r *sending) left() time.Duration { return r.deadline.Sub(r.now) }
 
 // draft is where a request is composed: pooled, and not the call's own, which would keep it for as long as it waits.
 type draft struct {
-	line      []byte       // of the protocol
-	from, end int          // of the reply subject in it
-	meta      wire.Request // zero while nobody composes
-	held      *outlet      // what waits there until this was put
+	line      []byte         // of the protocol
+	from, end int            // of the reply subject in it
+	meta      wire.Request   // zero while nobody composes
+	held      *uplink.Outlet // what waits there until this was put
 }
 
 // send publishes the request.
@@ -106,7 +107,7 @@ func (r *sending) weight(h wire.Headers) int {
 // place takes the request's place with the connection.
 //
 //go:noinline
-func (p *proxy) place(ctx context.Context, r *sending, h wire.Headers) (*outlet, error) {
+func (p *proxy) place(ctx context.Context, r *sending, h wire.Headers) (*uplink.Outlet, error) {
 	weight := r.weight(h)
 	place, waited, err := p.bus.up.Admit(weight, r.deadline, r.done)
 	if err != nil {
@@ -125,7 +126,7 @@ func (p *proxy) place(ctx context.Context, r *sending, h wire.Headers) (*outlet,
 // publish sends the request by way of nats.go.
 //
 //go:noinline
-func (p *proxy) publish(place *outlet, r *sending, h wire.Headers) (err error) {
+func (p *proxy) publish(place *uplink.Outlet, r *sending, h wire.Headers) (err error) {
 	defer place.Release(r.weight(h))
 	token := string(r.token())
 	if h == nil {
@@ -142,13 +143,13 @@ func (p *proxy) publish(place *outlet, r *sending, h wire.Headers) (err error) {
 // unput is for a request that the outlet did not take.
 //
 //go:noinline
-func (b *Bus) unput(place *outlet, r *sending, err error) error {
+func (b *Bus) unput(place *uplink.Outlet, r *sending, err error) error {
 	place.Release(r.weight(nil))
 	return b.sendError(err, len(r.body))
 }
 
 // puts reports whether a message of so many bytes goes into the outlet past nats.go.
-func (b *Bus) puts(o *outlet, size int) bool {
+func (b *Bus) puts(o *uplink.Outlet, size int) bool {
 	if o == nil || !o.Ready() || int64(size) > b.maxPayload.Load() {
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"postbus.example/internal/uplink"
 	"postbus.example/internal/wire"
 )
 
@@ -19,8 +20,8 @@ import (
 // intake is who takes what is read for a bus.
 type intake struct{ bus *Bus }
 
-// Plain implements taker.
-func (in intake) Plain(subject, reply, body []byte) (runs runner, ok bool) {
+// Plain implements uplink.Taker.
+func (in intake) Plain(subject, reply, body []byte) (runs uplink.Runner, ok bool) {
 	b := in.bus
 	if b.lent.Load() {
 		return nil, false // whose it is only nats.go knows
@@ -44,7 +45,7 @@ func (in intake) Plain(subject, reply, body []byte) (runs runner, ok bool) {
 }
 
 // take is receive for who reads, and has no time to refuse anything. The body is copied.
-func (op *operation) take(reply, body []byte) (runs runner, ok bool) {
+func (op *operation) take(reply, body []byte) (runs uplink.Runner, ok bool) {
 	msg := &nats.Msg{Subject: op.subject, Reply: string(reply), Data: bytes.Clone(body)}
 	if op.bus.hostileReply(msg.Reply) {
 		return nil, false
@@ -53,7 +54,7 @@ func (op *operation) take(reply, body []byte) (runs runner, ok bool) {
 }
 
 // takeFrame is receiveFrame for the same.
-func (op *operation) takeFrame(reply, body []byte) (runs runner, ok bool) {
+func (op *operation) takeFrame(reply, body []byte) (runs uplink.Runner, ok bool) {
 	msg := &nats.Msg{Reply: string(reply), Data: bytes.Clone(body)}
 	if op.bus.curbed.Load() || op.bus.hostileReply(msg.Reply) {
 		return nil, false
@@ -66,7 +67,7 @@ func (op *operation) takeFrame(reply, body []byte) (runs runner, ok bool) {
 	return op.jobs.offer(jobs...)
 }
 
-// Passes implements taker.
+// Passes implements uplink.Taker.
 func (in intake) Passes(subject []byte) {
 	if token, ok := bytes.CutPrefix(subject, in.bus.inbox); ok {
 		in.bus.mux.passes(token)

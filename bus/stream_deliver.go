@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/uplink"
 	"postbus.example/internal/wire"
 )
 
@@ -87,9 +88,9 @@ func (x *clientStream) frame(m *nats.Msg) error {
 	return x.faultOf(x.take(&f, m))
 }
 
-// Item implements taker. Where others may have subscribed to what is ours, each item comes for them, too, and which is which
+// Item implements uplink.Taker. Where others may have subscribed to what is ours, each item comes for them, too, and which is which
 // only nats.go knows.
-func (in intake) Item(subject []byte, seq uint64, body []byte, now time.Time) liner {
+func (in intake) Item(subject []byte, seq uint64, body []byte, now time.Time) uplink.Line {
 	if in.bus.lent.Load() {
 		return nil
 	}
@@ -99,7 +100,7 @@ func (in intake) Item(subject []byte, seq uint64, body []byte, now time.Time) li
 	return nil
 }
 
-// Detour implements taker.
+// Detour implements uplink.Taker.
 func (in intake) Detour(subject []byte) {
 	if l := in.bus.lineAt(subject); l != nil {
 		l.mu.Lock()
@@ -139,7 +140,7 @@ func (m *replyMux) lineAt(token []byte) *line {
 	return &s.stream.line
 }
 
-// Next implements liner: it takes an item if it is the next one of an open stream, and nothing before it goes the usual way. The body
+// Next implements uplink.Line: it takes an item if it is the next one of an open stream, and nothing before it goes the usual way. The body
 // is copied.
 func (l *line) Next(seq uint64, body []byte, now time.Time) bool {
 	l.mu.Lock()
@@ -152,7 +153,7 @@ func (l *line) Next(seq uint64, body []byte, now time.Time) bool {
 	return true
 }
 
-// Told implements liner.
+// Told implements uplink.Line.
 func (l *line) Told() { signal(l.news) }
 
 // rejoins is for a frame that went the usual way (lock held).

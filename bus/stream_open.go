@@ -9,6 +9,7 @@ import (
 
 	"postbus.example/endpoint"
 	"postbus.example/internal/stream"
+	"postbus.example/internal/uplink"
 	"postbus.example/internal/wire"
 )
 
@@ -114,7 +115,7 @@ func (x *clientStream) request(ctx context.Context, token string, h wire.Headers
 
 // noPlaceOr tells what has no room from what can't be written.
 func (b *Bus) noPlaceOr(ctx context.Context, err error) *endpoint.Error {
-	if errors.Is(err, errStuck) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, uplink.ErrStuck) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return b.noPlace(ctx, err)
 	}
 	return b.sendError(err, 0)

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"postbus.example/endpoint"
+	"postbus.example/internal/uplink"
 	"postbus.example/internal/wire"
 )
 
@@ -80,14 +81,14 @@ func (l *line) itemHeaders(seq uint64, mediaType string) wire.Headers {
 func (l *line) express(ctx context.Context, to string, seq uint64, body []byte) (done bool, err error) {
 	b := l.bus
 	o := b.up.Latest()
-	if len(body) >= straight || !b.puts(o, len(body)+maxItemHead) {
+	if len(body) >= straight || !b.puts(o, len(body)+uplink.MaxItemHead) {
 		return false, nil
 	}
 	if l.library && !b.passedOn() {
 		return false, nil
 	}
 	l.library = false
-	l.room = appendItem(l.room[:0], to, seq, len(body))
+	l.room = uplink.AppendItem(l.room[:0], to, seq, len(body))
 	size := len(l.room) + len(body) + len("\r\n")
 	place, err := l.place(ctx, size)
 	if err == nil && place != o { // the connection is another, and not ready yet
@@ -103,7 +104,7 @@ func (l *line) express(ctx context.Context, to string, seq uint64, body []byte) 
 }
 
 // place takes room for a message. While the connection has none it waits: that is how a slow network holds back who sends.
-func (l *line) place(ctx context.Context, size int) (*outlet, error) {
+func (l *line) place(ctx context.Context, size int) (*uplink.Outlet, error) {
 	if o := l.bus.up.Latest(); o != nil && o.Up() && o.Reserve(size) {
 		return o, nil
 	}

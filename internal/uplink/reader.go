@@ -1,4 +1,4 @@
-package bus
+package uplink
 
 import (
 	"net"
@@ -10,20 +10,20 @@ import (
 // than they do. So who reads runs them itself, and writes their replies together. It can't be nats.go's goroutine: a handler may
 // block, and what it waits for may be something that is to be read. It is one of ours, and another takes its place then:
 //
-//	network ──► reader ──► dispatcher: runs what is quick ──► outlet: replies, written when all were run
+//	network ──► reader ──► Runner: runs what is quick ──► outlet: replies, written when all were run
 //	              │ └────► nats.go: what is not for us
 //	              └──────► blocked: the next one reads, and this endpoint's handlers are not run here for a while
 //
 // There is a reader while it has something to run; nats.go reads by itself before, and when that has not been for a while.
 type reader struct {
-	o    *outlet
+	o    *Outlet
 	room []byte
 	idle int // how many reads had nothing to run, less what had is worth
 
 	mu      sync.Mutex
 	turn    uint64   // of the one that reads; it was another's before
-	todo    []runner // that have something to run
-	at      runner   // whose handlers run
+	todo    []Runner // that have something to run
+	at      Runner   // whose handlers run
 	beats   uint64   // counts what was begun
 	seen    uint64   // of it, when the watchdog last looked
 	watch   *time.Timer
@@ -43,10 +43,12 @@ const (
 	mostKept = 4 * readRoom // bytes of memory for it, while nothing waits: a burst must not be paid for ever
 	mostIdle = 1000
 	worthIt  = 4 // reads with nothing to run, for one with something
+
+	watchEvery = time.Millisecond // whether what runs blocks
 )
 
 // lend has a reader run what the sieve has for one, and read from then on.
-func (o *outlet) lend() *reader {
+func (o *Outlet) lend() *reader {
 	r := &reader{o: o, room: make([]byte, readRoom)}
 	r.news.L = &r.mu
 	o.reader.Store(r)
@@ -120,7 +122,7 @@ func (r *reader) serve(turn uint64) bool {
 }
 
 // next is whose handlers are to be run now, nil when there are none left, or it is not mine to run them any more.
-func (r *reader) next(turn uint64, ready ...runner) (d runner, mine bool) {
+func (r *reader) next(turn uint64, ready ...Runner) (d Runner, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.turn != turn {

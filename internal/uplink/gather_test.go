@@ -1,4 +1,4 @@
-package bus
+package uplink
 
 import (
 	"bufio"
@@ -17,7 +17,7 @@ import (
 )
 
 // putter is an outlet of a socket, past its handshake.
-func putter(t *testing.T) (*outlet, net.Conn) {
+func putter(t *testing.T) (*Outlet, net.Conn) {
 	t.Helper()
 	near, far := sockets(t)
 	o := newOutlet(near, time.Minute)
@@ -26,7 +26,7 @@ func putter(t *testing.T) (*outlet, net.Conn) {
 }
 
 // post puts a message as a call does.
-func post(t *testing.T, o *outlet, head, body string) {
+func post(t *testing.T, o *Outlet, head, body string) {
 	t.Helper()
 	for !o.Reserve(len(head) + len(body) + 2) {
 		time.Sleep(time.Millisecond)
@@ -107,7 +107,7 @@ func TestPutWhileItWrites(t *testing.T) {
 // A peer that reads nothing holds nobody up: what does not go waits, and is refused where too much does.
 func TestPutDoesNotWaitForThePeer(t *testing.T) {
 	o, far := putter(t)
-	body := noise(straight)
+	body := noise(8 << 10)
 	want := 0
 	for o.Reserve(len(body) + 2) {
 		_, err := o.Put(nil, body, time.Now())
@@ -152,7 +152,7 @@ func TestPutBeforeClose(t *testing.T) {
 
 func TestStepsBackWhileItIsWorthIt(t *testing.T) {
 	now := time.Now()
-	var g gatherer
+	var g Gatherer
 	g.Judge(now, tooLong, tooLong, 0)
 	assert.True(t, !now.Before(g.until), "not too long")
 	g.Judge(now, 2*time.Millisecond, tooLong, 200)

@@ -1,4 +1,4 @@
-package bus
+package uplink
 
 import (
 	"bufio"
@@ -13,7 +13,7 @@ import (
 )
 
 // counted counts the system calls of an outlet.
-func counted(o *outlet) *int {
+func counted(o *Outlet) *int {
 	n, attempt := new(int), o.attempt
 	o.attempt = func(p []byte) (int, error) { // with the turn of who writes
 		*n++
@@ -22,7 +22,7 @@ func counted(o *outlet) *int {
 	return n
 }
 
-func posts(t *testing.T) (o *outlet, writes *int, far *bufio.Scanner) {
+func posts(t *testing.T) (o *Outlet, writes *int, far *bufio.Scanner) {
 	t.Helper()
 	near, end := sockets(t)
 	o = newOutlet(near, time.Minute)
@@ -110,6 +110,6 @@ func TestPostAndFlush(t *testing.T) {
 	assert.NoError(t, o.Close())
 	assert.True(t, far.Scan())
 	assert.ErrorIs(t, o.Post([]byte("late"), nil), net.ErrClosed)
-	var none *outlet
+	var none *Outlet
 	none.Flush()
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package bus
+package uplink
 
 import (
 	"errors"

@@ -1,35 +1,29 @@
-package bus
+package uplink
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 const (
-	maxWaiting = 4 << 20                // bytes that wait to be written, see Reserve
 	maxHeld    = 2 * maxWaiting         // bytes that wait before Write does, too
 	writeChunk = 64 << 10               // bytes that have the patience of one write
-	stuckAfter = 500 * time.Millisecond // without a byte written; a busy broker takes its time, too
 	lingerTime = 500 * time.Millisecond // the patience with one write when the connection is closed
 )
 
-// outlet is a connection whose Write does not wait: what the network does not take at once waits here, and a goroutine,
-// which is there only then, writes it. What waits is bounded, since calls reserve their place first:
+// Outlet is a connection whose Write does not wait: what the network does not take at once waits here, and a goroutine,
+// which is there only then, writes it. What waits is bounded, since calls reserve their place first (room.go):
 //
-//	reserve ──► publish ──► Write ──► network        it takes all
+//	Reserve ──► publish ──► Write ──► network        it takes all
 //	   │                      └─► buf ──► drain      it takes less: until buf is empty
 //	   └──► room, or the refusal                     too much waits
 //
 // A network that takes nothing for as long as the patience with one write is given up, as nats.go would do.
-type outlet struct {
+type Outlet struct {
 	net.Conn
 	poster // guarded by mu
 	*backlog
@@ -46,9 +40,9 @@ type outlet struct {
 	up      atomic.Bool // hands were shaken, and it is neither closed nor lost
 	word    []byte      // what was read last, and may be the last word
 	first   firstLine   // what was read before
-	beneath *outlet     // what writes to the network where TLS is between; nil: this one does
+	beneath *Outlet     // what writes to the network where TLS is between; nil: this one does
 
-	takes  *atomic.Pointer[taker] // who takes what it can out of what is read, see sieve
+	takes  *atomic.Pointer[Taker] // who takes what it can out of what is read, see sieve
 	sieve  sieve                  // of who reads
 	reader atomic.Pointer[reader] // that reads for nats.go; nil: it reads by itself
 	lays   atomic.Bool            // replies wait for it, see Lay
@@ -60,7 +54,7 @@ type outlet struct {
 	drained   sync.Cond // less is held, or nothing ever will be
 	buf       []byte
 	spare     []byte // the buffer that nobody is using
-	gather    gatherer
+	gather    Gatherer
 	frames    int  // that were put
 	gathering bool // somebody stepped back, or holds what is put
 	held      int  // bytes in buf and in the hands of who writes
@@ -69,17 +63,8 @@ type outlet struct {
 	err       error // why it was given up
 }
 
-// backlog is what waits to be written, whatever layers it went through.
-type backlog struct {
-	made    time.Time
-	waiting atomic.Int64  // bytes in a buffer and in the hands of who writes it, and those that are reserved
-	moved   atomic.Int64  // when the network last took something of a buffer, in nanoseconds since made; 0 while nothing waits
-	turn    chan struct{} // held by the one of those who wait for room that looks for it
-	room    chan struct{} // has an element when there may be some
-}
-
-func newOutlet(c net.Conn, patience time.Duration) *outlet {
-	o := &outlet{
+func newOutlet(c net.Conn, patience time.Duration) *Outlet {
+	o := &Outlet{
 		Conn: c, patience: patience, attempt: attempts(c), unread: unreads(c), sever: func(uint64, bool) {},
 		backlog: &backlog{made: time.Now(), turn: make(chan struct{}, 1), room: make(chan struct{}, 1)},
 	}
@@ -88,7 +73,7 @@ func newOutlet(c net.Conn, patience time.Duration) *outlet {
 }
 
 // Write takes all of p, or none. It waits only where others than calls fill the connection.
-func (o *outlet) Write(p []byte) (int, error) {
+func (o *Outlet) Write(p []byte) (int, error) {
 	if o.beneath != nil {
 		o.beneath.thin()
 	}
@@ -99,7 +84,7 @@ func (o *outlet) Write(p []byte) (int, error) {
 }
 
 // thin waits until less is held, or nothing ever will be.
-func (o *outlet) thin() {
+func (o *Outlet) thin() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for o.held >= maxHeld && o.err == nil && !o.closed {
@@ -108,7 +93,7 @@ func (o *outlet) thin() {
 }
 
 // take is Write that never waits (lock held).
-func (o *outlet) take(p []byte) (int, error) {
+func (o *Outlet) take(p []byte) (int, error) {
 	switch {
 	case o.closed:
 		return 0, net.ErrClosed
@@ -139,7 +124,7 @@ func (o *outlet) take(p []byte) (int, error) {
 }
 
 // linger has what waits written by drain, if nobody writes already (lock held). TLS takes it at once.
-func (o *outlet) linger() {
+func (o *Outlet) linger() {
 	switch {
 	case o.writing:
 	case o.beneath != nil:
@@ -152,7 +137,7 @@ func (o *outlet) linger() {
 }
 
 // drain writes what waits, and ends when nothing does. A connection that was closed meanwhile is closed by it.
-func (o *outlet) drain() {
+func (o *Outlet) drain() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.buf) > 0 && o.err == nil {
@@ -182,7 +167,7 @@ func (o *outlet) drain() {
 }
 
 // bound sets until when the write that runs, or is about to, may take (lock held).
-func (o *outlet) bound() {
+func (o *Outlet) bound() {
 	patience := o.patience
 	if o.closed {
 		patience = lingerTime
@@ -193,7 +178,7 @@ func (o *outlet) bound() {
 }
 
 // written makes room (lock held).
-func (o *outlet) written(n int) {
+func (o *Outlet) written(n int) {
 	if n > 0 {
 		o.moved.Store(o.age())
 	}
@@ -203,7 +188,7 @@ func (o *outlet) written(n int) {
 }
 
 // giveUp loses what waits, and lets the reader know (lock held).
-func (o *outlet) giveUp(err error) {
+func (o *Outlet) giveUp(err error) {
 	if o.err == nil {
 		o.err = err
 	}
@@ -215,7 +200,7 @@ func (o *outlet) giveUp(err error) {
 }
 
 // Read implements net.Conn. Where the writer gave up, its reason is the reader's.
-func (o *outlet) Read(p []byte) (int, error) {
+func (o *Outlet) Read(p []byte) (int, error) {
 	n, err := o.read(p)
 	if err != nil {
 		o.down(false)
@@ -232,7 +217,7 @@ func (o *outlet) Read(p []byte) (int, error) {
 }
 
 // read is for nats.go, which gets something or an error.
-func (o *outlet) read(p []byte) (int, error) {
+func (o *Outlet) read(p []byte) (int, error) {
 	r := o.reader.Load()
 	for {
 		if r != nil {
@@ -252,7 +237,7 @@ func (o *outlet) read(p []byte) (int, error) {
 }
 
 // fill is receive without what is taken out of it: nothing, where all was. It is for one who reads.
-func (o *outlet) fill(p []byte) (int, error) {
+func (o *Outlet) fill(p []byte) (int, error) {
 	s := &o.sieve
 	if len(p) < 2*sieved {
 		s.on = false
@@ -281,7 +266,7 @@ func (o *outlet) fill(p []byte) (int, error) {
 }
 
 // Close implements net.Conn. What waits is still written, as long as the network takes it; nobody waits for that.
-func (o *outlet) Close() error {
+func (o *Outlet) Close() error {
 	o.down(true)
 	o.reader.Load().end()
 	o.mu.Lock()
@@ -308,7 +293,7 @@ func (o *outlet) Close() error {
 }
 
 // SetDeadline implements net.Conn. nats.go bounds its handshake with it, and takes the bound away after.
-func (o *outlet) SetDeadline(t time.Time) error {
+func (o *Outlet) SetDeadline(t time.Time) error {
 	err := o.Conn.SetDeadline(t)
 	if err == nil && t.IsZero() && !o.up.Swap(true) {
 		o.keepVigil()
@@ -317,88 +302,16 @@ func (o *outlet) SetDeadline(t time.Time) error {
 }
 
 // SetWriteDeadline does nothing: a Write does not wait for the network, and what does has patience.
-func (o *outlet) SetWriteDeadline(time.Time) error { return nil }
+func (o *Outlet) SetWriteDeadline(time.Time) error { return nil }
 
 // down says that the connection is of no use any more.
-func (o *outlet) down(closed bool) {
+func (o *Outlet) down(closed bool) {
 	if o.up.Swap(false) {
 		o.sever(o.epoch, closed)
 	}
 }
 
-// stuck reports whether something waits and the network takes nothing of it.
-func (o *outlet) stuck() bool {
-	moved := o.moved.Load()
-	return moved != 0 && o.age()-moved > int64(stuckAfter)
-}
-
 // Up reports whether hands were shaken, and the connection is neither closed nor lost.
-func (o *outlet) Up() bool { return o.up.Load() }
+func (o *Outlet) Up() bool { return o.up.Load() }
 
-// Waiting is how many bytes wait to be written.
-func (o *outlet) Waiting() int { return int(o.waiting.Load()) }
-
-func (o *outlet) age() int64 { return max(int64(time.Since(o.made)), 1) }
-
-// Reserve takes a place for n bytes that are about to be written, if there is room; Release gives it back. A message of any
-// size finds room while less than half is taken.
-func (o *outlet) Reserve(n int) bool {
-	size := int64(n)
-	if o.waiting.Add(size) <= max(maxWaiting, maxWaiting/2+size) {
-		return true
-	}
-	o.waiting.Add(-size) // not by Release, which would let us try again
-	return false
-}
-
-// await is Reserve for those who find no room: they wait while the network takes something, one after the other. It fails
-// when it takes nothing, when the connection is lost, and when the caller has had enough. Only the one whose turn it is looks
-// for room: a hundred thousand who look would leave no time for anything else.
-func (o *outlet) await(n int, deadline time.Time, done <-chan struct{}) error {
-	late := time.NewTimer(time.Until(deadline))
-	defer late.Stop()
-	select {
-	case o.turn <- struct{}{}:
-		defer func() { <-o.turn }()
-	case <-late.C:
-		return context.DeadlineExceeded
-	case <-done:
-		return context.Canceled
-	}
-	tick := time.NewTicker(stuckAfter / 50)
-	defer tick.Stop()
-	for {
-		switch {
-		case o.Reserve(n):
-			return nil
-		case !o.up.Load():
-			return nats.ErrDisconnected
-		case o.stuck():
-			return errStuck
-		}
-		select {
-		case <-o.room:
-		case <-tick.C:
-		case <-late.C:
-			return context.DeadlineExceeded
-		case <-done:
-			return context.Canceled
-		}
-	}
-}
-
-// errStuck is what is wrong with a network that takes nothing any more.
-var errStuck = errors.New("too much waits to be written, and the network takes nothing of it")
-
-// Release gives back what Reserve took. A nil outlet has nothing to give.
-func (o *outlet) Release(n int) {
-	if o == nil {
-		return
-	}
-	if o.waiting.Add(int64(-n)) < maxWaiting && len(o.turn) > 0 {
-		select {
-		case o.room <- struct{}{}:
-		default:
-		}
-	}
-}
+func (o *Outlet) age() int64 { return max(int64(time.Since(o.made)), 1) }

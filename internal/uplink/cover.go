@@ -1,4 +1,4 @@
-package bus
+package uplink
 
 import (
 	"bytes"
@@ -30,7 +30,7 @@ type cover struct {
 
 // secure puts TLS between the outlet and its network. It is for the one who makes the connection. Where it fails the outlet
 // is lost, with the reason.
-func (o *outlet) secure(config *tls.Config) bool {
+func (o *Outlet) secure(config *tls.Config) bool {
 	network := newOutlet(o.Conn, o.patience)
 	network.backlog = o.backlog
 	c := &cover{Conn: tls.Client(footing{network}, config)}
@@ -73,7 +73,7 @@ func (c *cover) verdict(err error) error {
 }
 
 // footing is what TLS stands on. Its Write never waits: who writes holds locks.
-type footing struct{ *outlet }
+type footing struct{ *Outlet }
 
 func (f footing) Write(p []byte) (int, error) {
 	f.mu.Lock()
@@ -104,7 +104,7 @@ func (l *firstLine) hear(p []byte) {
 }
 
 // TLS is what the TLS of the connection agreed on, where it is done here.
-func (o *outlet) TLS() (state tls.ConnectionState, ours bool) {
+func (o *Outlet) TLS() (state tls.ConnectionState, ours bool) {
 	o.mu.Lock()
 	c, ours := o.Conn.(*cover)
 	o.mu.Unlock()

@@ -1,4 +1,4 @@
-package bus
+package uplink
 
 import "time"
 
@@ -24,7 +24,7 @@ type poster struct {
 }
 
 // Post is Put for who has more to say soon.
-func (o *outlet) Post(head, body []byte) error {
+func (o *Outlet) Post(head, body []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering {
@@ -47,8 +47,17 @@ func (o *outlet) Post(head, body []byte) error {
 	return nil
 }
 
+// reset sets a timer, and makes it the first time.
+func reset(t *time.Timer, d time.Duration, f func()) *time.Timer {
+	if t == nil {
+		return time.AfterFunc(d, f)
+	}
+	t.Reset(d)
+	return t
+}
+
 // look is the timer of those who post.
-func (o *outlet) look() {
+func (o *Outlet) look() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.since < burst || o.closed || o.err != nil {
@@ -63,7 +72,7 @@ func (o *outlet) look() {
 }
 
 // Flush writes what was posted. A nil outlet has nothing to write.
-func (o *outlet) Flush() {
+func (o *Outlet) Flush() {
 	if o == nil {
 		return
 	}
@@ -75,7 +84,7 @@ func (o *outlet) Flush() {
 }
 
 // Lay is Put for a reply of who reads, who has more to say soon and lays off then. Room is reserved.
-func (o *outlet) Lay(head, body []byte) error {
+func (o *Outlet) Lay(head, body []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering || o.lays.Load() && len(o.buf) < plenty {
@@ -86,10 +95,10 @@ func (o *outlet) Lay(head, body []byte) error {
 }
 
 // Lays reports whether who reads has replies to lay.
-func (o *outlet) Lays() bool { return o.lays.Load() }
+func (o *Outlet) Lays() bool { return o.lays.Load() }
 
 // layOff writes what was laid.
-func (o *outlet) layOff() {
+func (o *Outlet) layOff() {
 	o.lays.Store(false)
 	o.Flush()
 }

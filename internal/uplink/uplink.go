@@ -1,4 +1,4 @@
-package bus
+package uplink
 
 import (
 	"errors"
@@ -9,28 +9,28 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// uplink makes the connections of a bus that owns them, and knows the latest. It is a nats.CustomDialer.
+// Uplink makes the connections of a bus that owns them, and knows the latest. It is a nats.CustomDialer.
 //
 // nats.go writes, and dials, under the lock that everybody needs who publishes: one write that gets stuck holds them all
 // up. The connections of an uplink take whatever they are given, and calls ask here first whether it makes sense.
-type uplink struct {
+type Uplink struct {
 	dialer   nats.CustomDialer
 	patience time.Duration // with one write; 0: any
 	tls      client
 	address  string        // that was dialled last
 	silent   time.Duration // that the broker may be; 0: any
-	latest   atomic.Pointer[outlet]
+	latest   atomic.Pointer[Outlet]
 	silence  atomic.Bool // nobody answered when it last dialled
 
 	made, lost atomic.Uint64 // the latest epoch that began, and the latest known to be over
 
-	takes   atomic.Pointer[taker]              // who takes what it can out of what is read
+	takes   atomic.Pointer[Taker]              // who takes what it can out of what is read
 	severed atomic.Pointer[func(uint64, bool)] // is told when an epoch is over
 	leaving atomic.Pointer[func()]             // is told when the server is about to end
 }
 
 // Option is the last of the options of a connection: a dialer of the user's stays, and their timeouts bound ours.
-func (u *uplink) Option(o *nats.Options) error {
+func (u *Uplink) Option(o *nats.Options) error {
 	if o.Dialer == nil {
 		o.Dialer = &net.Dialer{Timeout: o.Timeout, Control: boundSilence}
 	}
@@ -52,14 +52,14 @@ func (u *uplink) Option(o *nats.Options) error {
 
 // Attach has a bus take what it can of what is read, and be told of each epoch that is over and whether this end closed the
 // connection, and when the server is about to end. It is told by a goroutine of its own.
-func (u *uplink) Attach(takes taker, severed func(epoch uint64, closed bool), leaving func()) {
+func (u *Uplink) Attach(takes Taker, severed func(epoch uint64, closed bool), leaving func()) {
 	u.takes.Store(&takes)
 	u.severed.Store(&severed)
 	u.leaving.Store(&leaving)
 }
 
 // retire returns a handler of a server's notice that it is about to end, before the user's own.
-func (u *uplink) retire(told nats.ConnHandler) nats.ConnHandler {
+func (u *Uplink) retire(told nats.ConnHandler) nats.ConnHandler {
 	return func(nc *nats.Conn) {
 		if leaving := u.leaving.Load(); leaving != nil {
 			go (*leaving)()
@@ -71,7 +71,7 @@ func (u *uplink) retire(told nats.ConnHandler) nats.ConnHandler {
 }
 
 // Dial implements nats.CustomDialer.
-func (u *uplink) Dial(network, address string) (net.Conn, error) {
+func (u *Uplink) Dial(network, address string) (net.Conn, error) {
 	if old := u.latest.Load(); old != nil {
 		_ = old.Close() // nats.go forgets those that were made and then refused
 	}
@@ -94,11 +94,11 @@ func isTimeout(err error) bool {
 }
 
 // Latest is the connection that was made last, nil where it is none of ours.
-func (u *uplink) Latest() *outlet { return u.latest.Load() }
+func (u *Uplink) Latest() *Outlet { return u.latest.Load() }
 
 // Admit takes a place for n bytes that are about to be published, to be released afterwards. There is nothing to take, and
 // nil returned, where the connection is none of ours. It says whether it took time. What it refuses was not sent.
-func (u *uplink) Admit(n int, deadline time.Time, done <-chan struct{}) (o *outlet, waited bool, err error) {
+func (u *Uplink) Admit(n int, deadline time.Time, done <-chan struct{}) (o *Outlet, waited bool, err error) {
 	o = u.latest.Load()
 	switch {
 	case o == nil:
@@ -117,7 +117,7 @@ func (u *uplink) Admit(n int, deadline time.Time, done <-chan struct{}) (o *outl
 // SkipTLSHandshake is asked by nats.go when it is about to put TLS on the connection that it just dialled. It does so itself
 // where that is not done beneath: where the user's dialer says what is to be done, or gave a connection that we don't know,
 // and where we don't know for sure how it would do it.
-func (u *uplink) SkipTLSHandshake() bool {
+func (u *Uplink) SkipTLSHandshake() bool {
 	if d, ok := u.dialer.(interface{ SkipTLSHandshake() bool }); ok {
 		return d.SkipTLSHandshake()
 	}

@@ -1,14 +1,12 @@
-package bus
+package uplink
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,40 +14,120 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
-	"postbus.example/codec"
-	"postbus.example/embedded"
-	"postbus.example/endpoint"
 	"postbus.example/internal/assert"
 )
 
-// taken runs what is said to svc.a, and to svc.more if there is one, and takes nothing else.
-type taken struct {
-	*hasty
-	more *hasty
+// hands run what is said to one endpoint: who reads does, until it is found that they block, or a worker.
+type hands struct {
+	limit int
+
+	mu      sync.Mutex
+	todo    []string
+	running int
+	slow    bool
+	ran     []string // and by whom
 }
 
-func (k *taken) Plain(subject, _, body []byte) (runner, bool) {
-	to := k.hasty
+func (h *hands) offer(what string) Runner {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.todo = append(h.todo, what)
+	if !h.slow && h.running == 0 {
+		return h
+	}
+	h.hire()
+	return nil
+}
+
+// hire has a worker run what waits (lock held).
+func (h *hands) hire() {
+	if h.running < h.limit && len(h.todo) > 0 {
+		h.running++
+		go h.run(" worker")
+	}
+}
+
+func (h *hands) run(by string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.todo) > 0 {
+		what := h.todo[0]
+		h.todo, h.ran = h.todo[1:], append(h.ran, what+by)
+		h.mu.Unlock()
+		took, _ := time.ParseDuration(what)
+		time.Sleep(took)
+		h.mu.Lock()
+	}
+	h.running--
+}
+
+func (h *hands) RunInline() {
+	h.mu.Lock()
+	free := h.running == 0
+	if free {
+		h.running++
+	}
+	h.mu.Unlock()
+	if free {
+		h.run(" inline")
+	}
+}
+
+func (h *hands) Distrust() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.slow = true
+}
+
+func (h *hands) TakeOver() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hire()
+}
+
+// saw is what ran since it was last asked, once all that there is to do is done or blocks.
+func (h *hands) saw() []string {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ran := h.ran
+	h.ran = nil
+	return ran
+}
+
+// idle reports whether all was run.
+func (h *hands) idle() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.running == 0 && len(h.todo) == 0
+}
+
+// taken runs what is said to svc.a, and to svc.more if there is one, and takes nothing else.
+type taken struct {
+	*hands
+	more *hands
+}
+
+func (k *taken) Plain(subject, _, body []byte) (Runner, bool) {
+	to := k.hands
 	if string(subject) == "svc.more" {
 		to = k.more
 	} else if string(subject) != "svc.a" {
 		return nil, false
 	}
-	return to.offer(job{arrival: arrival{msg: &nats.Msg{Subject: string(body)}}, received: time.Now()})
+	return to.offer(string(body)), true
 }
 
-func (k *taken) Item([]byte, uint64, []byte, time.Time) liner { return nil }
-func (k *taken) Passes([]byte)                                {}
-func (k *taken) Detour([]byte)                                {}
+func (k *taken) Item([]byte, uint64, []byte, time.Time) Line { return nil }
+func (k *taken) Passes([]byte)                               {}
+func (k *taken) Detour([]byte)                               {}
 
 // opening is an outlet that has read its first lines, and whose reader takes.
-func opening(c net.Conn, k taker) *outlet {
+func opening(c net.Conn, k Taker) *Outlet {
 	o := newOutlet(c, time.Minute)
 	o.up.Store(true)
 	o.sieve.on = true
-	o.takes = &atomic.Pointer[taker]{}
+	o.takes = &atomic.Pointer[Taker]{}
 	o.takes.Store(&k)
 	return o
 }
@@ -58,7 +136,7 @@ func opening(c net.Conn, k taker) *outlet {
 func TestReaderPassesOn(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 9))
-		k := &taken{hasty: newHasty(1)} // several would not keep the order
+		k := &taken{hands: &hands{limit: 1}} // several would not keep the order
 		var all, rest strings.Builder
 		var want []string
 		for range 500 {
@@ -77,7 +155,6 @@ func TestReaderPassesOn(t *testing.T) {
 				want = append(want, fmt.Sprint("#", n))
 			}
 		}
-		k.backlog = len(want)
 		o := opening(&pieces{rest: cut(r, all.String()), end: io.EOF}, k)
 		var passed bytes.Buffer
 		p := make([]byte, 2*sieved)
@@ -90,7 +167,7 @@ func TestReaderPassesOn(t *testing.T) {
 			}
 			assert.True(t, n > 0, "a read that read nothing")
 		}
-		<-k.close()
+		assert.Eventually(t, k.idle)
 		assert.Equal(t, passed.String(), rest.String())
 		assert.Equal(t, len(k.ran), len(want))
 		for i, ran := range k.ran {
@@ -102,7 +179,7 @@ func TestReaderPassesOn(t *testing.T) {
 // nats.go reads by itself again when there is nothing to run for long, until there is.
 func TestReaderRetires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := &taken{hasty: newHasty(10)}
+		k := &taken{hands: &hands{limit: 10}}
 		near, far := net.Pipe()
 		o := opening(near, k)
 		var heard atomic.Int64
@@ -138,7 +215,7 @@ func TestReaderRetires(t *testing.T) {
 		say("MSG svc.a 3 a.reply 3\r\n1us\r\n")
 		assert.NoError(t, o.Close())
 		wg.Wait()
-		<-k.close()
+		time.Sleep(time.Millisecond) // what runs comes to its end
 	})
 }
 
@@ -184,7 +261,7 @@ func (c *solo) Read(p []byte) (int, error) {
 // Who blocks keeps nobody else: what was read with it has workers, and what comes later is read by another.
 func TestReaderHandsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := &taken{hasty: newHasty(10), more: newHasty(10)}
+		k := &taken{hands: &hands{limit: 10}, more: &hands{limit: 10}}
 		end, far := net.Pipe()
 		near := &solo{Conn: end}
 		o := opening(near, k)
@@ -210,15 +287,13 @@ func TestReaderHandsOver(t *testing.T) {
 		assert.Equal(t, near.most.Load(), int32(1))
 		assert.NoError(t, o.Close())
 		wg.Wait()
-		<-k.close()
-		<-k.more.close()
 	})
 }
 
 // A connection that is closed has no reader any more, though nobody reads what it has left.
 func TestReaderOfAClosedConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := &taken{hasty: newHasty(10)}
+		k := &taken{hands: &hands{limit: 10}}
 		near, far := net.Pipe()
 		o := opening(near, k)
 		p := make([]byte, 2*sieved)
@@ -238,57 +313,7 @@ func TestReaderOfAClosedConnection(t *testing.T) {
 		r.mu.Unlock()
 		assert.True(t, left > mostLeft && left < mostLeft+2*readRoom, "it is held back")
 		assert.NoError(t, o.Close()) // and who is left behind fails the bubble
-		<-k.close()
 	})
-}
-
-// A handler that blocks does not keep others from being read, whatever it waits for, and its endpoint has workers from then on.
-func TestReaderIsRelieved(t *testing.T) {
-	for name, blocks := range map[string]func(ctx context.Context, call endpoint.Unary[[]byte, []byte]) error{
-		"it sleeps": func(context.Context, endpoint.Unary[[]byte, []byte]) error {
-			time.Sleep(100 * time.Millisecond)
-			return nil
-		},
-		"it calls by the connection": func(ctx context.Context, call endpoint.Unary[[]byte, []byte]) error {
-			_, err := call(ctx, nil)
-			return err
-		},
-		"it ends its goroutine": func(context.Context, endpoint.Unary[[]byte, []byte]) error { runtime.Goexit(); return nil },
-	} {
-		t.Run(name, func(t *testing.T) {
-			s, err := embedded.Start()
-			assert.NoError(t, err)
-			t.Cleanup(s.Shutdown)
-			service, client := opened(t, s.URL(), Eager(), WithoutFrames()), opened(t, s.URL(), WithoutFrames())
-			raw := endpoint.Codec(codec.Raw)
-			inside := endpoint.Caller[[]byte, []byte](service, "svc.other", raw)
-			assert.NoError(t, service.Serve("svc.other", endpoint.New(func(_ context.Context, r []byte) ([]byte, error) { return r, nil }, raw)))
-			assert.NoError(t, service.Serve("svc.blocks", endpoint.New(func(ctx context.Context, r []byte) ([]byte, error) {
-				return r, blocks(ctx, inside)
-			}, raw)))
-			other, blocked := endpoint.Caller[[]byte, []byte](client, "svc.other", raw), endpoint.Caller[[]byte, []byte](client, "svc.blocks", raw)
-			for range 3 {
-				var wg sync.WaitGroup
-				wg.Go(func() {
-					_, err := blocked(t.Context(), nil)
-					if name == "it ends its goroutine" {
-						assert.ErrorIs(t, err, endpoint.Internal)
-						return
-					}
-					assert.NoError(t, err)
-				})
-				for range 20 {
-					_, err := other(t.Context(), []byte("x"))
-					assert.NoError(t, err)
-				}
-				wg.Wait()
-			}
-			op := (*service.taken.Load())["svc.blocks"]
-			op.jobs.mu.Lock()
-			defer op.jobs.mu.Unlock()
-			assert.True(t, op.jobs.inline.rest > 0 || name == "it ends its goroutine", "it was found to block")
-		})
-	}
 }
 
 // ends counts what is written.

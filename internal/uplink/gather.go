@@ -1,4 +1,4 @@
-package bus
+package uplink
 
 import (
 	"net"
@@ -27,8 +27,8 @@ const (
 	restMore  = 8 // times as long, after the next one: what busy processors take is lost for all who wait
 )
 
-// gatherer knows whether it pays to step back. It is guarded by a lock of those who do.
-type gatherer struct {
+// Gatherer knows whether it pays to step back. It is guarded by a lock of those who do.
+type Gatherer struct {
 	until   time.Time     // nobody steps back before
 	rest    time.Duration // for how long, after the next that takes too long
 	crowded atomic.Bool   // the program's own work keeps the processors busy
@@ -36,7 +36,7 @@ type gatherer struct {
 
 // Put appends a message, for which room was reserved, and has it written. It does not wait for the network. It returns what
 // the clock says, as far as that is known without asking it again.
-func (o *outlet) Put(head, body []byte, now time.Time) (time.Time, error) {
+func (o *Outlet) Put(head, body []byte, now time.Time) (time.Time, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.enqueue(head, body); err != nil || o.writing || o.gathering {
@@ -50,7 +50,7 @@ func (o *outlet) Put(head, body []byte, now time.Time) (time.Time, error) {
 }
 
 // Hold has what is put wait for Let; false where somebody gathers already, or there is no outlet.
-func (o *outlet) Hold() bool {
+func (o *Outlet) Hold() bool {
 	if o == nil {
 		return false
 	}
@@ -62,7 +62,7 @@ func (o *outlet) Hold() bool {
 }
 
 // Let writes what was held.
-func (o *outlet) Let() {
+func (o *Outlet) Let() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.gathering = false
@@ -70,7 +70,7 @@ func (o *outlet) Let() {
 }
 
 // PutFrame is Put for who has gathered already: so many calls. It writes where somebody else gathers only if much waits.
-func (o *outlet) PutFrame(head, body []byte, calls int) error {
+func (o *Outlet) PutFrame(head, body []byte, calls int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	err := o.enqueue(head, body)
@@ -83,7 +83,7 @@ func (o *outlet) PutFrame(head, body []byte, calls int) error {
 }
 
 // enqueue appends a message (lock held).
-func (o *outlet) enqueue(head, body []byte) error {
+func (o *Outlet) enqueue(head, body []byte) error {
 	switch {
 	case o.closed:
 		return net.ErrClosed
@@ -97,7 +97,7 @@ func (o *outlet) enqueue(head, body []byte) error {
 }
 
 // stepBack lets others put something, and learns whether it was worth it (lock held). It returns the time.
-func (o *outlet) stepBack(since time.Time) time.Time {
+func (o *Outlet) stepBack(since time.Time) time.Time {
 	before := o.frames
 	o.gathering = true
 	o.mu.Unlock()
@@ -110,12 +110,12 @@ func (o *outlet) stepBack(since time.Time) time.Time {
 }
 
 // Pays reports whether to step back.
-func (g *gatherer) Pays(now time.Time) bool { return now.After(g.until) }
+func (g *Gatherer) Pays(now time.Time) bool { return now.After(g.until) }
 
 // Judge decides whether to step back again, by what it took and what was got by it. Where the program's own work keeps the processors
 // busy, which it returns, who steps back is only resumed after it, and all that was gathered waits so long. That is not told from a
 // moment that the system took away, so the rest is short at first and grows.
-func (g *gatherer) Judge(now time.Time, took, most time.Duration, got int) (crowded bool) {
+func (g *Gatherer) Judge(now time.Time, took, most time.Duration, got int) (crowded bool) {
 	switch {
 	case took > most && time.Duration(got)*worth < took:
 		g.rest = min(max(restMore*g.rest, leastRest), mostRest)
@@ -131,11 +131,11 @@ func (g *gatherer) Judge(now time.Time, took, most time.Duration, got int) (crow
 
 // Crowded reports whether the program's own work keeps the processors busy, as far as those who send have noticed. A nil outlet has
 // noticed nothing.
-func (o *outlet) Crowded() bool { return o != nil && o.gather.crowded.Load() }
+func (o *Outlet) Crowded() bool { return o != nil && o.gather.crowded.Load() }
 
 // Crowd notes that the program's own work keeps the processors busy, until those say otherwise who step back here, and nobody does before
 // the given time.
-func (o *outlet) Crowd(until time.Time) {
+func (o *Outlet) Crowd(until time.Time) {
 	if o == nil || o.Crowded() && until.IsZero() {
 		return
 	}
@@ -148,7 +148,7 @@ func (o *outlet) Crowd(until time.Time) {
 }
 
 // push writes what was gathered (lock held, and not while it writes).
-func (o *outlet) push() {
+func (o *Outlet) push() {
 	for len(o.buf) > 0 && !o.writing && o.err == nil {
 		out := o.buf
 		o.buf, o.spare, o.writing = o.spare[:0], nil, true // it is in use now, so nobody may find it there
@@ -175,10 +175,10 @@ func (o *outlet) push() {
 }
 
 // Ready reports whether requests may be put into it: its handshake is over, and the broker was told of what is subscribed.
-func (o *outlet) Ready() bool { return o.ready.Load() }
+func (o *Outlet) Ready() bool { return o.ready.Load() }
 
 // prepare makes it ready. A connection is made under the same lock of nats.go's that its state is changed under.
-func (o *outlet) prepare() {
+func (o *Outlet) prepare() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.ready.Store(o.plain)

@@ -1,4 +1,4 @@
-package bus
+package uplink
 
 import (
 	"time"
@@ -25,7 +25,7 @@ func silenceOf(o *nats.Options) time.Duration {
 }
 
 // keepVigil begins to watch a connection whose handshake is over.
-func (o *outlet) keepVigil() {
+func (o *Outlet) keepVigil() {
 	if o.silence > 0 {
 		o.heard.Store(o.age())
 		time.AfterFunc(o.silence, o.vigil)
@@ -33,7 +33,7 @@ func (o *outlet) keepVigil() {
 }
 
 // vigil looks whether the peer is silent, until the connection is at its end.
-func (o *outlet) vigil() {
+func (o *Outlet) vigil() {
 	if !o.up.Load() {
 		return
 	}

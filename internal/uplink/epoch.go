@@ -1,9 +1,9 @@
-package bus
+package uplink
 
 import "github.com/nats-io/nats.go"
 
 // Epoch is the number of the connection that is there, or of the last one. Each has one, from 1 on.
-func (u *uplink) Epoch() uint64 {
+func (u *Uplink) Epoch() uint64 {
 	if o := u.latest.Load(); o != nil {
 		return o.epoch
 	}
@@ -11,11 +11,11 @@ func (u *uplink) Epoch() uint64 {
 }
 
 // Lost reports whether a connection is known to be over.
-func (u *uplink) Lost(epoch uint64) bool { return u.lost.Load() >= epoch }
+func (u *Uplink) Lost(epoch uint64) bool { return u.lost.Load() >= epoch }
 
 // Became is told what nats.go says of its connection: first that there is one, then what becomes of it. Of those that were dialled
 // here, an uplink itself knows when they are lost, and does so before.
-func (u *uplink) Became(nc *nats.Conn, s nats.Status) {
+func (u *Uplink) Became(nc *nats.Conn, s nats.Status) {
 	o := u.latest.Load()
 	switch s { //nolint:exhaustive // others say nothing of an epoch
 	case nats.CONNECTED:
@@ -33,7 +33,7 @@ func (u *uplink) Became(nc *nats.Conn, s nats.Status) {
 }
 
 // sever notes that a connection is lost, and has its calls told.
-func (u *uplink) sever(epoch uint64, closed bool) {
+func (u *Uplink) sever(epoch uint64, closed bool) {
 	for {
 		lost := u.lost.Load()
 		if lost >= epoch {

@@ -1,4 +1,4 @@
-package bus
+package uplink
 
 import (
 	"bytes"
@@ -28,7 +28,7 @@ const (
 )
 
 // receive is the connection's Read, without a last word. It is for one reader, who has room for more than that.
-func (o *outlet) receive(p []byte) (int, error) {
+func (o *Outlet) receive(p []byte) (int, error) {
 	if len(p) < 2*longestFarewell {
 		n := copy(p, o.word)
 		if o.word = o.word[n:]; n > 0 {
@@ -66,7 +66,7 @@ func (o *outlet) receive(p []byte) (int, error) {
 }
 
 // hurry bounds the next read, unless the connection was closed: then it has a bound already.
-func (o *outlet) hurry(until time.Time) {
+func (o *Outlet) hurry(until time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.closed {

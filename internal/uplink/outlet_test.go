@@ -1,4 +1,4 @@
-package bus
+package uplink
 
 import (
 	"bytes"
@@ -102,7 +102,7 @@ func TestOutletOfAPeerThatLeft(t *testing.T) {
 }
 
 // pipe returns an outlet of a connection that takes nothing unless the far end reads.
-func pipe(patience time.Duration) (*outlet, net.Conn) {
+func pipe(patience time.Duration) (*Outlet, net.Conn) {
 	near, far := net.Pipe()
 	return newOutlet(near, patience), far
 }
@@ -184,7 +184,7 @@ func TestOutletDoesNotLingerForLong(t *testing.T) {
 		o, far = pipe(time.Hour) // one that is stuck is closed at once: what waits would come too late anyway
 		_, err = o.Write(noise(1000))
 		assert.NoError(t, err)
-		time.Sleep(stuckAfter + time.Millisecond)
+		time.Sleep(StuckAfter + time.Millisecond)
 		assert.NoError(t, o.Close())
 		_, err = far.Read(make([]byte, 1))
 		assert.ErrorIs(t, err, io.EOF)
@@ -227,7 +227,7 @@ func TestReserve(t *testing.T) {
 	assert.True(t, !o.Reserve(1))
 	o.Release(maxWaiting)
 	assert.Equal(t, o.waiting.Load(), int64(0))
-	(*outlet)(nil).Release(1) // where there is no outlet there was nothing to reserve
+	(*Outlet)(nil).Release(1) // where there is no outlet there was nothing to reserve
 }
 
 // A peer that says nothing is given up. One whose words nobody reads, since this process is busy, is not.
