@@ -55,7 +55,7 @@ var silent = &endpoint.Call{}
 //	  │        └────► expire ──► refuse       slow:  a worker for each job
 //	  └─────────────────────────► refuse      full
 //
-// While they are very quick, who reads runs what it offers by itself, see reader.
+// While they are very quick, who reads runs what it offers by itself, see trust and internal/uplink.
 type dispatcher struct {
 	limit, backlog int
 	wait           time.Duration

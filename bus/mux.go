@@ -57,7 +57,7 @@ type slot struct {
 	whole   bool       // of a call that has a sink: acks are taken as of others
 	left    bool       // its caller did, see tombs
 	many    bool       // whoever listens may have the call, see crowd
-	detours int32      // messages that are still on their way by way of nats.go, see sieve
+	detours int32      // messages that are still on their way by way of nats.go, see shortcut.go
 	sends   request
 	sink    func(*nats.Msg)
 	part    nats.Msg // an answer without headers that has no memory of its own

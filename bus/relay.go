@@ -6,7 +6,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Where the program's own work keeps the processors busy, see judge, who is woken waits behind that work: of many callers who
+// Where the program's own work keeps the processors busy, see uplink.Gatherer, who is woken waits behind that work: of many callers who
 // are woken at once, all but one. So they are woken one after the other. Who was woken wakes the next one before it goes on,
 // which then has its turn as soon as this one waits again:
 //

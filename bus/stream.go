@@ -56,7 +56,7 @@ type line struct {
 	to    string // where the peer listens, the newest; "" as long as that is not known
 	self  string // where this end listens
 
-	detours int // items and ends that go the usual way, see sieve
+	detours int // items and ends that go the usual way, see uplink.Taker
 
 	proved bool      // the peer was heard of
 	missed time.Time // since when the broker says that it is gone, zero: it does not
