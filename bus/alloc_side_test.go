@@ -114,8 +114,32 @@ func (p *broker) take(line []byte, in *bufio.Reader) error {
 		}
 	case bytes.HasPrefix(line, []byte("PUB ")):
 		return p.publish(line[len("PUB "):], in)
+	case bytes.HasPrefix(line, []byte("HPUB ")):
+		return p.told(line[len("HPUB "):], in)
 	}
 	return nil
+}
+
+// told takes what has headers: an ack, which says where to reply; or the answer to a call in a frame that was acked, as on a busy
+// machine.
+func (p *broker) told(line []byte, in *bufio.Reader) error {
+	n := 0
+	for _, d := range line[bytes.LastIndexByte(line, ' ')+1:] {
+		n = 10*n + int(d-'0')
+	}
+	_, err := in.Discard(n + len("\r\n"))
+	if bytes.Count(line, []byte(" ")) == 2 {
+		p.answered()
+	}
+	return err
+}
+
+// answered says that a reply came.
+func (p *broker) answered() {
+	select {
+	case p.done <- struct{}{}:
+	default: // one answer in several messages
+	}
 }
 
 // publish answers a request, and counts a reply.
@@ -128,10 +152,7 @@ func (p *broker) publish(line []byte, in *bufio.Reader) error {
 	_, reply, asked := bytes.Cut(line[:at], []byte(" "))
 	if !asked {
 		_, err := in.Discard(n + len("\r\n"))
-		select {
-		case p.done <- struct{}{}:
-		default: // one answer in several messages
-		}
+		p.answered()
 		return err
 	}
 	prefix := reply[:bytes.LastIndexByte(reply, '.')]
