@@ -218,7 +218,6 @@ func TestDeadlinesSendNothing(t *testing.T) {
 // 50,000 cancels, a tenth of them unless the run is full, cost 1,000 messages at most, and leak nothing.
 func TestManyCancels(t *testing.T) {
 	calls := scaled(5000, 50_000)
-	most := int32(calls / 50)
 	service, caller, s := pair(t)
 	g, causes := until(t, service, "svc.slow", endpoint.Concurrency(calls), endpoint.Backlog(calls, time.Minute))
 	frames, named := cancels(t, s)
@@ -239,6 +238,7 @@ func TestManyCancels(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	left := time.Now()
 	cancel()
 	for range calls {
 		failed(t, <-done, endpoint.Canceled, "", endpoint.MaybeExecuted)
@@ -250,8 +250,10 @@ func TestManyCancels(t *testing.T) {
 		return caller.Slots() == 0 && service.Acked() == 0 && caller.Tombs() == 0 && caller.Watched() == 0
 	})
 	assert.Eventually(t, func() bool { return int(named.Load()) == calls })
-	t.Logf("%d cancels in %d messages", named.Load(), frames.Load())
-	assert.True(t, frames.Load() <= most, "few messages")
+	took := time.Since(left)
+	t.Logf("%d cancels in %d messages, within %v", named.Load(), frames.Load(), took)
+	most := max(calls/50, 2+int(took/(10*time.Millisecond))+calls/wire.MaxCalls) // where they take long to leave, one each 10 ms, and those that are full
+	assert.True(t, int(frames.Load()) <= most, "few messages")
 	assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+150 }, "goroutines end, but for the parked ones")
 	assert.Eventually(t, func() bool { st := statsOf(t, service, "svc.slow"); return st.InFlight+st.Waiting == 0 })
 }
