@@ -151,7 +151,7 @@ func TestBatchDenied_fewResponses(t *testing.T) {
 			_, err := call(ctx, &AddRequest{i, 13})
 			return err
 		}) {
-			if endpoint.CodeOf(err) == endpoint.DeadlineExceeded {
+			if endpoint.CodeOf(err) == endpoint.DeadlineExceeded && endpoint.OutcomeOf(err) != endpoint.NotSent { // as on a busy machine
 				assert.Equal(t, endpoint.OutcomeOf(err), endpoint.MaybeExecuted)
 				lost++
 			}
