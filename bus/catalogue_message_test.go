@@ -293,14 +293,14 @@ func TestRow18ExpiredInBacklog(t *testing.T) {
 		foreignReply <- m
 	}()
 	timed(t, soon, func() {
-		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
 		_, err := call(ctx, []byte("second"))
 		failed(t, err, endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted)
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 	})
 	assert.Eventually(t, func() bool { return statsOf(t, service, "svc.slow").Waiting == 2 })
-	time.Sleep(60 * time.Millisecond) // from receipt on, both have less than that
+	time.Sleep(320 * time.Millisecond) // from receipt on, both have less than that
 	g.open()
 	assert.NoError(t, <-first)
 	m := <-foreignReply

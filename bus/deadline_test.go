@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postbus.example/bus"
@@ -64,10 +65,11 @@ func TestHandlerInheritsToItsCalls(t *testing.T) {
 
 func TestCallEndsByItsDeadline(t *testing.T) {
 	service, caller, _ := pair(t)
-	causes, left := make(chan error, 2), make(chan struct{})
+	entered, causes, left := make(chan struct{}, 2), make(chan error, 2), make(chan struct{})
 	leave := sync.OnceFunc(func() { close(left) })
 	defer leave()
 	serve(t, service, "svc.hang", endpoint.New(func(ctx context.Context, _ *AddRequest) (*AddResponse, error) {
+		entered <- struct{}{}
 		<-ctx.Done()
 		causes <- context.Cause(ctx)
 		<-left // or its answer might just be in time, and then the outcome is known
@@ -75,7 +77,7 @@ func TestCallEndsByItsDeadline(t *testing.T) {
 	}))
 	hang := adder(caller, "svc.hang")
 	timed(t, soon, func() {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
 		_, err := hang(ctx, &AddRequest{})
 		failed(t, err, endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted)
@@ -84,8 +86,12 @@ func TestCallEndsByItsDeadline(t *testing.T) {
 	})
 	timed(t, soon, func() {
 		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(20*time.Millisecond, cancel)
-		_, err := adder(caller, "svc.hang", endpoint.Timeout(500*time.Millisecond))(ctx, &AddRequest{})
+		<-entered
+		go func() {
+			<-entered
+			cancel()
+		}()
+		_, err := adder(caller, "svc.hang", endpoint.Timeout(time.Second))(ctx, &AddRequest{})
 		failed(t, err, endpoint.Canceled, "", endpoint.MaybeExecuted)
 		assert.ErrorIs(t, err, context.Canceled)
 		<-causes
@@ -105,26 +111,28 @@ func TestCallEndsByItsDeadline(t *testing.T) {
 
 // A slot's timer is left as it is between calls: it wakes nobody too early, and whoever is to be woken earlier is.
 func TestDeadlinesInTurn(t *testing.T) {
-	s := bustest.Server(t)
-	service, caller := connect(t, s, quiet()), connect(t, s, quiet())
-	serve(t, service, "svc.echo", rawEndpoint(echo))
-	serve(t, service, "svc.slow", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
-		time.Sleep(150 * time.Millisecond) // whatever its deadline: an answer then would be there in time as often as not
-		return r, nil
-	}))
-	within := func(d time.Duration, subject string) error {
-		ctx, cancel := context.WithTimeout(t.Context(), d)
-		defer cancel()
-		_, err := echoer(caller, subject)(ctx, []byte("x"))
-		return err
-	}
-	assert.NoError(t, within(time.Minute, "svc.echo"))
-	start := time.Now()
-	failed(t, within(20*time.Millisecond, "svc.slow"), endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted)
-	assert.True(t, time.Since(start) < soon, "not after the minute of the one before")
-	assert.NoError(t, within(100*time.Millisecond, "svc.echo"))
-	assert.NoError(t, within(time.Minute, "svc.slow"), "the timer of the one before goes off meanwhile")
-	assert.Equal(t, caller.Table(), 64, "in one slot")
+	synctest.Test(t, func(t *testing.T) {
+		n := bustest.NewNet(t)
+		service, caller := n.Connect("service", quiet()), n.Connect("caller", quiet())
+		serve(t, service, "svc.echo", rawEndpoint(echo))
+		serve(t, service, "svc.slow", rawEndpoint(func(_ context.Context, r []byte) ([]byte, error) {
+			time.Sleep(150 * time.Millisecond) // whatever its deadline: an answer then would be there in time as often as not
+			return r, nil
+		}))
+		within := func(d time.Duration, subject string) error {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			defer cancel()
+			_, err := echoer(caller, subject)(ctx, []byte("x"))
+			return err
+		}
+		assert.NoError(t, within(time.Minute, "svc.echo"))
+		start := time.Now()
+		failed(t, within(20*time.Millisecond, "svc.slow"), endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted)
+		assert.Equal(t, time.Since(start), 20*time.Millisecond, "not after the minute of the one before")
+		assert.NoError(t, within(100*time.Millisecond, "svc.echo"))
+		assert.NoError(t, within(time.Minute, "svc.slow"), "the timer of the one before goes off meanwhile")
+		assert.Equal(t, caller.Table(), 64, "in one slot")
+	})
 }
 
 // A bus that is closed has no timers of its calls any more, of those that wait then either: they would keep its memory until

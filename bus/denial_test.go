@@ -238,7 +238,7 @@ func TestRow09Ended(t *testing.T) {
 		requests := make(chan *nats.Msg, 1)
 		respond(t, peer, "svc.slow", func(m *nats.Msg) { requests <- m })
 		grant()
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond) // it is to be sent within
 		if canceled {
 			ctx, cancel = context.WithCancel(t.Context())
 		}

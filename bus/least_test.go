@@ -240,10 +240,11 @@ func TestWithoutAGrant(t *testing.T) {
 		var log text
 		service := as(t, s, "service", "_RI.svc", bus.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		serve(t, service, "svc.add", endpoint.New(add))
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		client := as(t, s, "client", "_RI.cli") // which may take longer than the call
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
 		timed(t, soon, func() {
-			_, err := adder(as(t, s, "client", "_RI.cli"), "svc.add")(ctx, &AddRequest{1, 2})
+			_, err := adder(client, "svc.add")(ctx, &AddRequest{1, 2})
 			failed(t, err, endpoint.DeadlineExceeded, "", endpoint.MaybeExecuted)
 		})
 		log.has(t, "level=WARN", "ermissions", "_RI.cli.")
