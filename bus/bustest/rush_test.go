@@ -21,8 +21,10 @@ import (
 // has 100,000 of them.
 func TestRush(t *testing.T) {
 	calls, rounds := 10_000, 2
+	limits := []endpoint.Option{endpoint.Concurrency(calls), endpoint.Backlog(calls, 4*time.Minute)} // beside other work, and the race detector
 	if full() {
 		calls, rounds = 100_000, 6
+		limits = []endpoint.Option{endpoint.Concurrency(calls)}
 	}
 	s := bustest.Server(t)
 	service, caller := bustest.Connect(t, s), bustest.Connect(t, s)
@@ -34,7 +36,7 @@ func TestRush(t *testing.T) {
 		executed[i].Add(1)
 		<-land
 		return r, nil
-	}, endpoint.Concurrency(calls))
+	}, limits...)
 	assert.NoError(t, service.Serve("svc.hold", hold))
 	call := endpoint.Caller[string, string](caller, "svc.hold", endpoint.Codec(codec.JSON))
 	for round := range rounds {
