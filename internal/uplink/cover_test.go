@@ -15,7 +15,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,38 +56,10 @@ func covered(t testing.TB, near, far net.Conn, patience time.Duration) (*Outlet,
 
 // What many put, and others write, arrives whole and in the order of each.
 func TestCoverKeepsTheOrder(t *testing.T) {
-	const callers, each = 16, 200
 	near, far := sockets(t)
 	o, peer := covered(t, near, far, time.Minute)
-	var wg sync.WaitGroup
-	for i := range callers {
-		wg.Go(func() {
-			for n := range each {
-				body := strings.Repeat("x", 1+(n*97)%3000)
-				if i%4 == 0 {
-					_, err := fmt.Fprintf(o, "%d %d %s\r\n", i, n, body)
-					assert.NoError(t, err)
-					continue
-				}
-				post(t, o, fmt.Sprintf("%d %d ", i, n), body)
-			}
-		})
-	}
-	next := make([]int, callers)
 	lines := bufio.NewReader(peer)
-	for range callers * each {
-		line, err := lines.ReadString('\n')
-		assert.NoError(t, err)
-		var i, n int
-		var body string
-		_, err = fmt.Sscanf(line, "%d %d %s\r\n", &i, &n, &body)
-		assert.NoError(t, err)
-		assert.Equal(t, n, next[i])
-		assert.Equal(t, len(body), 1+(n*97)%3000)
-		next[i]++
-	}
-	wg.Wait()
-	assert.Eventually(t, func() bool { return o.waiting.Load() == 0 })
+	keepsOrder(t, o, lines, 16, 200)
 	assert.Equal(t, heldBy(o), 0)
 	assert.Equal(t, heldBy(o.beneath), 0)
 	assert.NoError(t, o.Close())

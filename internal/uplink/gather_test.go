@@ -37,8 +37,15 @@ func post(t *testing.T, o *Outlet, head, body string) {
 
 // What many put, and others write, arrives whole and in the order of each.
 func TestPutKeepsTheOrder(t *testing.T) {
-	const callers, each = 32, 400
 	o, far := putter(t)
+	keepsOrder(t, o, bufio.NewReader(far), 32, 400)
+	assert.Equal(t, heldBy(o), 0)
+	assert.NoError(t, o.Close())
+}
+
+// keepsOrder has callers put messages, each so many, a quarter of them write, and reads all of it.
+func keepsOrder(t *testing.T, o *Outlet, lines *bufio.Reader, callers, each int) {
+	t.Helper()
 	var wg sync.WaitGroup
 	for i := range callers {
 		wg.Go(func() {
@@ -54,7 +61,6 @@ func TestPutKeepsTheOrder(t *testing.T) {
 		})
 	}
 	next := make([]int, callers)
-	lines := bufio.NewReader(far)
 	for range callers * each {
 		line, err := lines.ReadString('\n')
 		assert.NoError(t, err)
@@ -68,10 +74,6 @@ func TestPutKeepsTheOrder(t *testing.T) {
 	}
 	wg.Wait()
 	assert.Eventually(t, func() bool { return o.waiting.Load() == 0 })
-	o.mu.Lock()
-	assert.Equal(t, o.held, 0)
-	o.mu.Unlock()
-	assert.NoError(t, o.Close())
 }
 
 // What is put while somebody writes never gets into what is being written, whatever the sizes: a burst leaves no buffer behind
