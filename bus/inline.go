@@ -41,8 +41,8 @@ func (d *dispatcher) Distrust() {
 	t.until = now.Add(t.rest)
 }
 
-// RunInline implements uplink.Runner. It runs what waits, unless somebody else does. What takes too long is left to workers. A handler that ends the
-// goroutine gives its place back.
+// RunInline implements uplink.Runner. It runs what waits, unless somebody else does. What takes too long is left to workers. A
+// handler that ends the goroutine gives its place back.
 func (d *dispatcher) RunInline() {
 	d.mu.Lock()
 	if d.workers > 0 || d.n == 0 {
